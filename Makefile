@@ -1,0 +1,33 @@
+# forkline: what it takes to build, run, test and check it is cargo, a C
+# compiler and make.
+
+CARGO   = cargo
+CC      = cc
+CFLAGS  = -std=c11 -Wall -Wextra -Werror -O2
+SERVICE = echo
+PORT    = 7007
+ARGS    =
+
+all:   ## build target/release/forkline
+	$(CARGO) build --release --locked
+
+run: all   ## serve SERVICE (echo) on PORT (7007), with further options in ARGS
+	target/release/forkline $(ARGS) $(SERVICE) $(PORT)
+
+test:   ## run every test, against the release binary
+	$(CARGO) test --release --locked
+
+check:   ## formatting, lints, the C companions' warnings, the shell scripts
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets --locked -- --deny warnings
+	$(CC) $(CFLAGS) -o /dev/null tests/c/echo.c
+	$(CC) $(CFLAGS) -o /dev/null tests/c/rot13.c
+	sh tests/shellcheck.sh
+
+clean:   ## remove what was built
+	$(CARGO) clean
+
+help:   ## show this
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' Makefile | expand -t 10
+
+.PHONY: all run test check clean help

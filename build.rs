@@ -1,0 +1,40 @@
+//! Link arguments, so that a plain `cargo build --release` makes the file that
+//! is shipped, without RUSTFLAGS or a `.cargo/config.toml`.
+
+use std::{env, fs};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/sys/link.ld");
+    // `_start` is ours: no crt1.o, and nothing from a C library.
+    link("-nostartfiles");
+    link("-nostdlib");
+    // The libc crate, of which only constants and types are used, asks for
+    // these: they are found here, and empty, so that nothing comes from them.
+    let out = env::var("OUT_DIR").unwrap();
+    for library in ["c", "m", "rt", "pthread"] {
+        fs::write(format!("{out}/lib{library}.a"), "!<arch>\n").unwrap();
+        fs::write(format!("{out}/lib{library}.so"), "").unwrap();
+    }
+    println!("cargo::rustc-link-search=native={out}");
+    if env::var("PROFILE").unwrap() != "release" {
+        // Unoptimised code holds tables of pointers, which a static-pie would
+        // need relocations for: a debug build has a fixed address instead.
+        link("-no-pie");
+        link("-static");
+        return;
+    }
+
+    let root = env::var("CARGO_MANIFEST_DIR").unwrap();
+    link(&format!("-Wl,-T,{root}/src/sys/link.ld"));
+    // A static-pie: no interpreter, but placed by the kernel where it likes.
+    link("-Wl,--no-dynamic-linker");
+    link("-Wl,--build-id=none");
+    link("-Wl,--hash-style=gnu");
+    link("-Wl,-z,norelro");
+    link("-Wl,--no-eh-frame-hdr");
+}
+
+fn link(argument: &str) {
+    println!("cargo::rustc-link-arg-bins={argument}");
+}

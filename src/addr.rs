@@ -1,0 +1,123 @@
+//! Numeric addresses: what `inet_pton` and `inet_ntop` are to the C. Those of
+//! `core::net` can panic, or need `core::fmt`, which is larger than the server.
+
+use crate::line::Line;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// An IPv4 address of four decimal numbers, or an IPv6 address (RFC 4291,
+/// section 2.2); nothing for any other text.
+pub fn parse(text: &[u8]) -> Option<IpAddr> {
+    match parse_v4(text) {
+        Some(ip) => Some(IpAddr::V4(ip)),
+        None => parse_v6(text).map(IpAddr::V6),
+    }
+}
+
+/// A number of decimal digits and nothing else, at most `max`.
+pub fn number(text: &[u8], max: u32) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u32, |n, &c| {
+        let digit = (c as char).to_digit(10)?;
+        n.checked_mul(10)?.checked_add(digit).filter(|&n| n <= max)
+    })
+}
+
+fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut parts = text.split(|&c| c == b'.');
+    for octet in &mut octets {
+        let part = parts.next()?;
+        // A leading zero would be octal to inet_aton(3).
+        if part.len() > 1 && part.first() == Some(&b'0') {
+            return None;
+        }
+        *octet = number(part, 255)? as u8;
+    }
+    parts.next().is_none().then_some(Ipv4Addr::from_octets(octets))
+}
+
+fn parse_v6(text: &[u8]) -> Option<Ipv6Addr> {
+    let gap = text.windows(2).position(|two| two == b"::");
+    let (mut groups, n) = groups(text.get(..gap.unwrap_or(text.len()))?)?;
+    if let Some(gap) = gap {
+        let (after, m) = self::groups(text.get(gap + 2..)?)?;
+        // "::" stands for one group of zeros at least.
+        let zeros = 8usize.checked_sub(n + m).filter(|&zeros| zeros > 0)?;
+        for (group, after) in groups.iter_mut().skip(n + zeros).zip(after) {
+            *group = after;
+        }
+    } else if n != 8 {
+        return None;
+    }
+    Some(Ipv6Addr::from_segments(groups))
+}
+
+/// Groups of hexadecimal digits between colons, and how many there are. The
+/// last two may be written as an IPv4 address.
+fn groups(text: &[u8]) -> Option<([u16; 8], usize)> {
+    let (mut groups, mut n) = ([0; 8], 0);
+    let mut rest = (!text.is_empty()).then_some(text);
+    while let Some(text) = rest {
+        let colon = text.iter().position(|&c| c == b':');
+        rest = colon.and_then(|colon| text.get(colon + 1..));
+        let part = text.get(..colon.unwrap_or(text.len()))?;
+        if let (None, Some(v4)) = (rest, parse_v4(part)) {
+            let [a, b, c, d] = v4.octets();
+            *groups.get_mut(n)? = u16::from_be_bytes([a, b]);
+            *groups.get_mut(n + 1)? = u16::from_be_bytes([c, d]);
+            return Some((groups, n + 2));
+        }
+        if part.is_empty() || part.len() > 4 {
+            return None;
+        }
+        for &c in part {
+            let digit = (c as char).to_digit(16)?;
+            let group = groups.get_mut(n)?;
+            *group = *group << 4 | digit as u16;
+        }
+        n += 1;
+    }
+    Some((groups, n))
+}
+
+impl Line<'_> {
+    /// Appends `127.0.0.1:7007` or `[::1]:7007` (RFC 5952, section 6).
+    pub fn addr(&mut self, addr: &SocketAddr) -> &mut Self {
+        match addr.ip() {
+            IpAddr::V4(ip) => self.ipv4(ip),
+            IpAddr::V6(ip) => self.str("[").ipv6(ip).str("]"),
+        };
+        self.str(":").num(addr.port().into())
+    }
+
+    fn ipv4(&mut self, ip: Ipv4Addr) -> &mut Self {
+        let [a, b, c, d] = ip.octets().map(usize::from);
+        self.num(a).str(".").num(b).str(".").num(c).str(".").num(d)
+    }
+
+    /// The longest run of zeros, the first of equals, is written as "::"
+    /// (RFC 5952, section 4.2).
+    fn ipv6(&mut self, ip: Ipv6Addr) -> &mut Self {
+        let groups = ip.segments();
+        let (mut gap, mut zeros) = (8, 1);
+        for start in 0..8 {
+            let run = groups.iter().skip(start).take_while(|&&group| group == 0).count();
+            if run > zeros {
+                (gap, zeros) = (start, run);
+            }
+        }
+        for (i, &group) in groups.iter().enumerate() {
+            if i == gap {
+                self.str("::");
+            } else if i < gap || i >= gap + zeros {
+                if i > 0 && i != gap + zeros {
+                    self.str(":");
+                }
+                self.digits(group.into(), 16);
+            }
+        }
+        self
+    }
+}

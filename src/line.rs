@@ -1,0 +1,83 @@
+//! A line of text on the stack: what `printf` is to the C.
+
+use crate::sys::mem::copy;
+use crate::sys::{Fd, STDERR};
+use core::mem::MaybeUninit;
+use rustix::io::{retry_on_intr, write};
+
+/// Bytes of text a `Line` holds. Below PIPE_BUF, so that what one `write`
+/// carries stays in one piece, whoever else writes there (pipe(7)).
+const CAPACITY: usize = 512;
+
+/// Where a `Line` keeps its text.
+pub type Text = [MaybeUninit<u8>; CAPACITY];
+
+pub struct Line<'a> {
+    text: &'a mut Text,
+    len: usize,
+}
+
+/// Tells the operator, in the form that all messages have, what `build` appends.
+pub fn message(build: impl FnOnce(&mut Line)) {
+    let mut text = [MaybeUninit::uninit(); CAPACITY];
+    let mut line = Line::new(&mut text);
+    build(line.str("forkline: "));
+    line.str("\n").write(STDERR);
+}
+
+impl<'a> Line<'a> {
+    pub fn new(text: &'a mut Text) -> Line<'a> {
+        Line { text, len: 0 }
+    }
+
+    /// Appends `text`; what does not fit is left out.
+    pub fn str(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    pub fn num(&mut self, n: usize) -> &mut Self {
+        self.digits(n, 10)
+    }
+
+    /// `n` in `base`, at most 16, in lower case.
+    pub fn digits(&mut self, n: usize, base: usize) -> &mut Self {
+        if n >= base {
+            self.digits(n / base, base);
+        }
+        let digit = (n % base) as u8;
+        self.bytes(&[if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }])
+    }
+
+    /// The beginning of what a user typed, in quotes, fit for a terminal.
+    pub fn quoted(&mut self, typed: &[u8]) -> &mut Self {
+        const SHOWN: usize = 64;
+        self.str("'");
+        for &c in typed.iter().take(SHOWN) {
+            self.bytes(&[if matches!(c, b' '..=b'~') { c } else { b'?' }]);
+        }
+        self.str(if typed.len() > SHOWN { "...'" } else { "'" })
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        CAPACITY - self.len.min(CAPACITY)
+    }
+
+    /// Writes the text with one `write` and empties it. If that fails there is
+    /// nobody left to tell.
+    pub fn write(&mut self, fd: Fd) {
+        let len = self.len.min(CAPACITY);
+        // SAFETY: `bytes` has written these.
+        let text = unsafe { self.text[..len].assume_init_ref() };
+        let _ = retry_on_intr(|| write(fd, text));
+        self.len = 0;
+    }
+
+    // Inlined everywhere it would be a fifth of the program.
+    #[inline(never)]
+    fn bytes(&mut self, text: &[u8]) -> &mut Self {
+        let len = self.len.min(CAPACITY);
+        self.len = len + copy(&mut self.text[len..], text);
+        self
+    }
+}

@@ -1,0 +1,233 @@
+//! Two fork-per-connection servers of the C teaching texts as one program:
+//! CS:APP's concurrent `echo` and the `rot13` server. Read this file beside
+//! `tests/c/echo.c` and `tests/c/rot13.c`; it has their order and their names.
+//! What C gets from its library is in `sys`, the command line in `args`, the
+//! text of messages in `line`.
+
+#![no_std]
+#![no_main]
+
+mod addr;
+mod args;
+mod fault;
+mod line;
+mod sys;
+
+use args::{Options, Service};
+use core::mem::MaybeUninit;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use fault::Fault;
+use line::{Line, message};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, bind, listen, recv, send, sockopt};
+use rustix::process::{Signal, WaitOptions, wait};
+use sys::mem::shift;
+use sys::{Buf, Fd, close};
+
+/// A longer line is echoed in pieces of `MAXN - 1` bytes: the C keeps one for its NUL.
+const MAXN: usize = 1024;
+/// A longer line is rotated in pieces of this many bytes.
+const MAX_LINE: usize = 4096;
+/// Where rot13 listens when no port is given.
+const SERV_PORT: u16 = 50005;
+/// Connections that may wait in the kernel to be accepted.
+const LISTENQ: i32 = 1024;
+/// Bytes of the text that reports one line, at most.
+const REPORT: usize = "server received 1023 bytes\n".len();
+/// Bytes of `Rio`'s buffer: what one `recv` can bring.
+const RIO_BUFSIZE: usize = 128 * 1024;
+
+/// CS:APP's buffered reader, `rio_t`. Where that returns one line, this
+/// returns every whole line that has arrived.
+struct Rio<'a> {
+    fd: Fd,
+    buf: &'a mut Buf,
+    /// The bytes of `buf` that hold data.
+    cnt: usize,
+    /// Those of them that `rio_readlines` returned last.
+    taken: usize,
+}
+
+/// `rio_readinitb`
+fn rio_readinitb<'a>(fd: Fd, buf: &'a mut Buf) -> Rio<'a> {
+    let (cnt, taken) = (0, 0);
+    Rio { fd, buf, cnt, taken }
+}
+
+/// `rio_readlineb`, for bursts: blocks until there is a whole line, or
+/// `maxlen` bytes of a longer one, or the end of file, and returns all lines
+/// and pieces of `maxlen` bytes there are; nothing at end of file.
+fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fault> {
+    // The clamps never bite: they show the compiler what always holds.
+    let mut cnt = rp.cnt.min(RIO_BUFSIZE);
+    let taken = rp.taken.min(cnt);
+    shift(&mut rp.buf[..cnt], taken);
+    cnt -= taken;
+    let whole = loop {
+        let nread =
+            retry_on_intr(|| recv(rp.fd, &mut rp.buf[cnt.min(RIO_BUFSIZE)..], RecvFlags::empty()))
+                .map_err(|e| Fault("recv", e))?
+                .1;
+        cnt = (cnt + nread).min(RIO_BUFSIZE);
+        let tail = rp.buf[..cnt].iter().rev().take_while(|&&c| c != b'\n').count();
+        if nread == 0 {
+            break cnt;
+        } else if cnt > tail % maxlen {
+            break cnt - tail % maxlen;
+        }
+    };
+    (rp.cnt, rp.taken) = (cnt, whole);
+    Ok(&mut rp.buf[..whole])
+}
+
+/// `rio_writen`: returns when everything is sent.
+fn rio_writen(fd: Fd, mut usrbuf: &[u8]) -> Result<(), Fault> {
+    while !usrbuf.is_empty() {
+        let nwritten =
+            retry_on_intr(|| send(fd, usrbuf, SendFlags::empty())).map_err(|e| Fault("send", e))?;
+        usrbuf = usrbuf.get(nwritten..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The echo service: report each line, send it back.
+fn echo(connfd: Fd, buf: &mut Buf, quiet: bool) -> Result<(), Fault> {
+    let mut rio = rio_readinitb(connfd, buf);
+    loop {
+        let lines = rio_readlines(&mut rio, MAXN - 1)?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if !quiet {
+            report(lines);
+        }
+        rio_writen(connfd, lines)?;
+    }
+}
+
+/// The C's `printf`, for each line or piece of one in `lines`.
+fn report(mut lines: &[u8]) {
+    let mut text = [MaybeUninit::uninit(); _];
+    let mut out = Line::new(&mut text);
+    while !lines.is_empty() {
+        let longest = lines.len().min(MAXN - 1);
+        let newline = lines.iter().take(longest).position(|&c| c == b'\n');
+        let n = newline.map_or(longest, |at| at + 1);
+        out.str("server received ").num(n).str(" bytes\n");
+        if out.room() < REPORT {
+            out.write(sys::STDOUT);
+        }
+        lines = lines.get(n..).unwrap_or_default();
+    }
+    out.write(sys::STDOUT);
+}
+
+/// The letter 13 places on; any other byte as it is.
+fn rot13_char(c: u8) -> u8 {
+    if (c >= b'a' && c <= b'm') || (c >= b'A' && c <= b'M') {
+        c + 13
+    } else if (c >= b'n' && c <= b'z') || (c >= b'N' && c <= b'Z') {
+        c - 13
+    } else {
+        c
+    }
+}
+
+/// The rot13 service.
+fn child_run(fd: Fd, outbuf: &mut Buf) -> Result<(), Fault> {
+    let mut rio = rio_readinitb(fd, outbuf);
+    loop {
+        let lines = rio_readlines(&mut rio, MAX_LINE)?;
+        if lines.is_empty() {
+            return Ok(());
+        }
+        for ch in lines.iter_mut() {
+            *ch = rot13_char(*ch);
+        }
+        rio_writen(fd, lines)?;
+    }
+}
+
+/// Reaps every child that has ended: one signal may stand for many.
+extern "C" fn sigchld_handler(_sig: i32) {
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+}
+
+/// A listening socket, bound to `host`, or without one to every address of
+/// both families, or of IPv4 where there is no IPv6.
+fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fault)> {
+    let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+    let candidates = host.as_ref().map_or(&any[..], core::slice::from_ref);
+    let mut failed = (SocketAddr::new(any[0], port), Fault("socket", Errno::AFNOSUPPORT));
+    for &host in candidates {
+        let addr = SocketAddr::new(host, port);
+        match bound_socket(&addr) {
+            Ok(listenfd) => {
+                listen(listenfd, LISTENQ).map_err(|e| (addr, Fault("listen", e)))?;
+                return Ok(listenfd);
+            }
+            // The first failure is the one that matters, unless the machine lacks that family.
+            Err(fault) if failed.1.1 == Errno::AFNOSUPPORT => failed = (addr, fault),
+            Err(_) => {}
+        }
+    }
+    Err(failed)
+}
+
+/// One candidate of `open_listenfd`.
+fn bound_socket(addr: &SocketAddr) -> Result<Fd, Fault> {
+    let fd = sys::socket(addr).map_err(|e| Fault("socket", e))?;
+    let bound = (|| {
+        // Bind again at once after a restart, though old connections are in TIME_WAIT.
+        sockopt::set_socket_reuseaddr(fd, true).map_err(|e| Fault("setsockopt", e))?;
+        if addr.ip() == Ipv6Addr::UNSPECIFIED {
+            // Whatever the system's default: IPv4 clients too.
+            sockopt::set_ipv6_v6only(fd, false).map_err(|e| Fault("setsockopt", e))?;
+        }
+        bind(fd, addr).map_err(|e| Fault("bind", e))
+    })();
+    bound.map(|()| fd).inspect_err(|_| close(fd))
+}
+
+fn main(args: sys::Args, buf: &mut Buf) -> ! {
+    let options = args::parse(args);
+    sys::signal(Signal::CHILD, sys::Handler::Call(sigchld_handler));
+    sys::signal(Signal::PIPE, sys::Handler::Ignore);
+    let listenfd = match open_listenfd(options.host, options.port) {
+        Ok(listenfd) => listenfd,
+        Err((addr, fault)) => fault.die(Some(&addr)),
+    };
+    ready(listenfd, &options);
+    loop {
+        let connfd = fault::accept(listenfd);
+        match sys::fork() {
+            Ok(None) => {
+                close(listenfd);
+                let served = match options.service {
+                    Service::Echo => echo(connfd, buf, options.quiet),
+                    Service::Rot13 => child_run(connfd, buf),
+                };
+                if let Err(fault) = served {
+                    fault.warn();
+                }
+                close(connfd);
+                sys::_exit(0);
+            }
+            Ok(Some(_pid)) => {}
+            Err(e) => Fault("fork", e).warn(),
+        }
+        close(connfd);
+    }
+}
+
+/// The line that tells people, scripts and tests that, and where, it serves.
+fn ready(listenfd: Fd, options: &Options) {
+    let name = match options.service {
+        Service::Echo => "echo",
+        Service::Rot13 => "rot13",
+    };
+    match sys::getsockname(listenfd) {
+        Ok(addr) => message(|line| _ = line.str(name).str(" listening on ").addr(&addr)),
+        Err(e) => Fault("getsockname", e).die(None),
+    }
+}

@@ -1,0 +1,66 @@
+//! x86-64: the entry, the system call, fork, and the way back from a signal.
+
+use crate::RIO_BUFSIZE;
+use core::arch::{asm, naked_asm};
+use core::ffi::{c_int, c_long};
+
+/// The kernel jumps here with argc, argv and the rest on the stack. The
+/// connection's buffer is set aside below them: rustc would touch every page
+/// of so large a local to see whether the stack overflows. It begins in the
+/// page in which the frames below it end, so that a short line, its reader and
+/// its child's stack are one page.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _start() -> ! {
+    naked_asm!(
+        "xor ebp, ebp",            // no frame lies further out (ABI, 3.4.1)
+        "mov rdi, rsp",            // argc is here: the first argument
+        "lea rsi, [rsp - {size}]", // the buffer: the second
+        "and rsi, -4096",
+        "add rsi, -2048",          // half a page for the frames
+        "mov rsp, rsi",
+        "call {start}",
+        size = const RIO_BUFSIZE,
+        start = sym super::start,
+    )
+}
+
+/// The system call `number` with up to four arguments (syscall(2)).
+///
+/// # Safety
+///
+/// The arguments are what that call asks for.
+pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize) -> usize {
+    let result;
+    // SAFETY: the caller's; the instruction itself changes rcx and r11 only.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as usize => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack, preserves_flags),
+        );
+    }
+    result
+}
+
+/// # Safety
+///
+/// The process has one thread.
+pub unsafe fn fork() -> usize {
+    // SAFETY: the caller's.
+    unsafe { syscall(libc::SYS_fork, 0, 0, 0, 0) }
+}
+
+pub const SA_RESTORER: c_int = 0x0400_0000;
+
+/// Where a handler returns to (sigreturn(2)): there is no other way on x86-64.
+#[unsafe(naked)]
+pub unsafe extern "C" fn restorer() -> ! {
+    naked_asm!("mov eax, {number}", "syscall", number = const libc::SYS_rt_sigreturn)
+}

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Checks every shell script of the project, where shellcheck is installed.
+set -eu
+if ! command -v shellcheck >/dev/null; then
+    echo "skipped: shellcheck is not installed"
+    test -z "${FORKLINE_TEST_ALL:-}"
+    exit
+fi
+shellcheck .ci/run tests/*.sh

@@ -124,12 +124,10 @@ fn report(mut lines: &[u8]) {
 
 /// The letter 13 places on; any other byte as it is.
 fn rot13_char(c: u8) -> u8 {
-    if (c >= b'a' && c <= b'm') || (c >= b'A' && c <= b'M') {
-        c + 13
-    } else if (c >= b'n' && c <= b'z') || (c >= b'N' && c <= b'Z') {
-        c - 13
-    } else {
-        c
+    match c {
+        b'a'..=b'm' | b'A'..=b'M' => c + 13,
+        b'n'..=b'z' | b'N'..=b'Z' => c - 13,
+        _ => c,
     }
 }
 

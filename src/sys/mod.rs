@@ -136,12 +136,23 @@ pub fn close(fd: Fd) {
     unsafe { rustix::io::close(fd.as_raw_fd()) };
 }
 
-/// socket(2), for TCP over the family of `addr`. rustix's own, like its
-/// accept, checks what the compiler cannot prove and might panic.
+/// socket(2), for TCP over the family of `addr`. Never a number that the
+/// standard streams have, or what is meant for one of those that is closed
+/// would go to a client: such a socket stays open, unused, in its place.
+///
+/// rustix's own, like its accept, checks what the compiler cannot prove and
+/// might panic.
 pub fn socket(addr: &SocketAddr) -> Result<Fd> {
     let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET } as usize;
-    // SAFETY: it touches no memory.
-    ret_fd(unsafe { arch::syscall(libc::SYS_socket, family, libc::SOCK_STREAM as usize, 0, 0) })
+    loop {
+        // SAFETY: it touches no memory.
+        let fd = ret_fd(unsafe {
+            arch::syscall(libc::SYS_socket, family, libc::SOCK_STREAM as usize, 0, 0)
+        })?;
+        if fd.as_raw_fd() > libc::STDERR_FILENO {
+            return Ok(fd);
+        }
+    }
 }
 
 /// accept(2)

@@ -14,6 +14,7 @@ pub fn parse(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// A number of decimal digits and nothing else, at most `max`.
+#[inline(never)]
 pub fn number(text: &[u8], max: u32) -> Option<u32> {
     if text.is_empty() {
         return None;
@@ -24,18 +25,26 @@ pub fn number(text: &[u8], max: u32) -> Option<u32> {
     })
 }
 
+/// `text` before the first `separator`, and what is behind it, if there is one.
+#[inline(never)]
+pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
+    let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());
+    (text.get(..at).unwrap_or_default(), text.get(at + 1..))
+}
+
+#[inline(never)]
 fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0; 4];
-    let mut parts = text.split(|&c| c == b'.');
+    let (mut octets, mut rest) = ([0; 4], Some(text));
     for octet in &mut octets {
-        let part = parts.next()?;
+        let part;
+        (part, rest) = split_once(rest?, b'.');
         // A leading zero would be octal to inet_aton(3).
         if part.len() > 1 && part.first() == Some(&b'0') {
             return None;
         }
         *octet = number(part, 255)? as u8;
     }
-    parts.next().is_none().then_some(Ipv4Addr::from_octets(octets))
+    rest.is_none().then_some(Ipv4Addr::from_octets(octets))
 }
 
 fn parse_v6(text: &[u8]) -> Option<Ipv6Addr> {
@@ -60,9 +69,8 @@ fn groups(text: &[u8]) -> Option<([u16; 8], usize)> {
     let (mut groups, mut n) = ([0; 8], 0);
     let mut rest = (!text.is_empty()).then_some(text);
     while let Some(text) = rest {
-        let colon = text.iter().position(|&c| c == b':');
-        rest = colon.and_then(|colon| text.get(colon + 1..));
-        let part = text.get(..colon.unwrap_or(text.len()))?;
+        let part;
+        (part, rest) = split_once(text, b':');
         if let (None, Some(v4)) = (rest, parse_v4(part)) {
             let [a, b, c, d] = v4.octets();
             *groups.get_mut(n)? = u16::from_be_bytes([a, b]);
@@ -93,8 +101,10 @@ impl Line<'_> {
     }
 
     fn ipv4(&mut self, ip: Ipv4Addr) -> &mut Self {
-        let [a, b, c, d] = ip.octets().map(usize::from);
-        self.num(a).str(".").num(b).str(".").num(c).str(".").num(d)
+        for (i, &octet) in ip.octets().iter().enumerate() {
+            self.str(if i > 0 { "." } else { "" }).num(octet.into());
+        }
+        self
     }
 
     /// The longest run of zeros, the first of equals, is written as "::"

@@ -2,24 +2,32 @@
 //! anything is opened.
 
 use crate::SERV_PORT;
-use crate::addr;
+use crate::addr::{self, split_once};
+use crate::children::MOST;
 use crate::line::message;
-use crate::sys::{self, Args};
+use crate::sys::{self, Strings};
 use core::net::IpAddr;
 
+/// Also where the long names are looked up: each stands 8 bytes into a line,
+/// its letter 3.
 const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT
        forkline [OPTIONS] rot13 [PORT]
 
 echo sends every line back and reports its length on standard output;
-rot13 sends it back with its letters rotated by 13, on port 50005 unless
-PORT is given. PORT 0 lets the kernel choose. One child process serves each
-connection.
+rot13 rotates its letters by 13, on port 50005 unless PORT is given.
+One child process serves each connection. PORT 0 lets the kernel choose.
 
-  -b, --bind ADDR   listen on this numeric IPv4 or IPv6 address only
-  -q, --quiet       echo: report nothing
-  -h, --help        show this help
-  -V, --version     show the version
+  -b, --bind ADDR         listen on this numeric address only
+  -c, --max-children N    serve at most N clients at once (1024)
+  -C, --max-per-source N  and N of one IPv4 address or IPv6 /64
+  -g, --grace SECS        what clients get to finish at the end (10)
+  -t, --idle SECS         end connections silent for so long
+  -u, --user UID[:GID]    become this user after binding
+  -q, --quiet             report nothing
+  -v, --verbose           tell of each child's start and end
+  -h, --help              show this help
+  -V, --version           show the version
 ";
 const VERSION: &str = concat!("forkline ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -28,7 +36,16 @@ pub struct Options {
     pub port: u16,
     /// The only address to listen on.
     pub host: Option<IpAddr>,
+    pub max_children: u32,
+    pub max_per_source: u32,
+    /// Seconds.
+    pub grace: u32,
+    /// Seconds, or 0 for never.
+    pub idle: u32,
+    /// The user and the group to become.
+    pub user: Option<(u32, u32)>,
     pub quiet: bool,
+    pub verbose: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -37,31 +54,53 @@ pub enum Service {
     Rot13,
 }
 
+impl Options {
+    const DEFAULT: Options = Options {
+        service: Service::Echo,
+        port: SERV_PORT,
+        host: None,
+        max_children: 1024,
+        max_per_source: u32::MAX,
+        grace: 10,
+        idle: 0,
+        user: None,
+        quiet: false,
+        verbose: false,
+    };
+}
+
 /// Options, service and port, in this order, as getopt_long(3) reads them.
-pub fn parse(mut args: Args) -> Options {
-    let mut options = Options { service: Service::Echo, port: SERV_PORT, host: None, quiet: false };
+/// With a socket that is there already echo needs no port.
+pub fn parse(mut args: Strings, has_socket: bool) -> Options {
+    let mut options = Options::DEFAULT;
     args.next();
     let service = loop {
         match args.next() {
             Some(b"--") => break args.next(),
-            Some(arg @ [b'-', b'-', name @ ..]) => long_option(&mut options, arg, name, &mut args),
+            Some(arg @ [b'-', b'-', name @ ..]) => {
+                let (name, value) = split_once(name, b'=');
+                let mut lines = HELP.as_bytes().split(|&c| c == b'\n');
+                let named =
+                    |line: &&[u8]| split_once(line.get(8..).unwrap_or_default(), b' ').0 == name;
+                let Some([b' ', b' ', b'-', letter, ..]) = lines.find(named) else {
+                    wrong("unknown option", Some(arg))
+                };
+                set(&mut options, *letter, arg, value, &mut args);
+            }
             Some(arg @ [b'-', _, ..]) => short_options(&mut options, arg, &mut args),
             other => break other,
         }
     };
     let port = args.next();
     options.service = match service {
-        Some(b"echo") if port.is_none() => wrong("echo needs a port", None),
+        Some(b"echo") if port.is_none() && !has_socket => wrong("echo needs a port", None),
         Some(b"echo") => Service::Echo,
         Some(b"rot13") => Service::Rot13,
         Some(other) => wrong("unknown service", Some(other)),
         None => wrong("a service is missing: echo or rot13", None),
     };
     if let Some(port) = port {
-        options.port = match addr::number(port, u16::MAX.into()) {
-            Some(port) => port as u16,
-            None => wrong("not a port from 0 to 65535", Some(port)),
-        };
+        options.port = number(port, 0, u16::MAX.into(), "not a port from 0 to 65535") as u16;
     }
     match args.next() {
         Some(more) => wrong("too many arguments at", Some(more)),
@@ -69,55 +108,77 @@ pub fn parse(mut args: Args) -> Options {
     }
 }
 
-/// `--name`, `--name value` or `--name=value`.
-fn long_option(options: &mut Options, arg: &'static [u8], name: &'static [u8], args: &mut Args) {
-    let mut parts = name.splitn(2, |&c| c == b'=');
-    let letter = match parts.next() {
-        Some(b"bind") => b'b',
-        Some(b"quiet") => b'q',
-        Some(b"help") => b'h',
-        Some(b"version") => b'V',
-        _ => wrong("unknown option", Some(arg)),
-    };
-    match (parts.next(), takes_value(letter)) {
-        (Some(_), false) => wrong("no value goes with option", Some(arg)),
-        (None, true) => set(options, letter, arg, args.next()),
-        (value, _) => set(options, letter, arg, value),
-    }
-}
-
 /// `-q`, `-b value`, `-bvalue`, or several letters in one.
-fn short_options(options: &mut Options, arg: &'static [u8], args: &mut Args) {
+fn short_options(options: &mut Options, arg: &'static [u8], args: &mut Strings) {
     let mut letters = arg.get(1..).unwrap_or_default();
     while let [letter, rest @ ..] = letters {
-        if takes_value(*letter) {
-            let value = if rest.is_empty() { args.next() } else { Some(rest) };
-            return set(options, *letter, arg, value);
-        }
-        set(options, *letter, arg, None);
-        letters = rest;
+        let value = (takes_value(*letter) && !rest.is_empty()).then_some(rest);
+        set(options, *letter, arg, value, args);
+        letters = if takes_value(*letter) { &[] } else { rest };
     }
 }
 
 fn takes_value(letter: u8) -> bool {
-    letter == b'b'
+    matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u')
 }
 
 /// Does what the option `letter`, typed as `arg`, says.
-fn set(options: &mut Options, letter: u8, arg: &[u8], value: Option<&[u8]>) {
-    if takes_value(letter) && value.is_none() {
-        wrong("a value is missing after", Some(arg));
-    }
-    let value = value.unwrap_or_default();
+#[inline(never)]
+fn set(
+    options: &mut Options,
+    letter: u8,
+    arg: &[u8],
+    value: Option<&'static [u8]>,
+    args: &mut Strings,
+) {
+    let value = match (value, takes_value(letter)) {
+        (Some(_), false) => wrong("no value goes with option", Some(arg)),
+        (None, false) => &[],
+        (value, true) => match value.or_else(|| args.next()) {
+            Some(value) => value,
+            None => wrong("a value is missing after", Some(arg)),
+        },
+    };
     match letter {
         b'b' => match addr::parse(value) {
             Some(ip) => options.host = Some(ip),
             None => wrong("not a numeric IPv4 or IPv6 address", Some(value)),
         },
+        b'c' => options.max_children = children(value),
+        b'C' => options.max_per_source = children(value),
+        b'g' => options.grace = seconds(value),
+        b't' => options.idle = seconds(value),
+        b'u' => options.user = Some(user(value)),
         b'q' => options.quiet = true,
+        b'v' => options.verbose = true,
         b'h' => print(HELP),
         b'V' => print(VERSION),
         _ => wrong("unknown option", Some(arg)),
+    }
+}
+
+fn children(value: &[u8]) -> u32 {
+    number(value, 1, MOST as u32, "not a number of children from 1 to 32768")
+}
+
+/// A day at most: more is a mistake.
+fn seconds(value: &[u8]) -> u32 {
+    number(value, 0, 24 * 60 * 60, "not a number of seconds from 0 to 86400")
+}
+
+/// `UID` or `UID:GID`; the group that is left out has the user's number.
+fn user(value: &[u8]) -> (u32, u32) {
+    let (uid, gid) = split_once(value, b':');
+    // The highest number means "unchanged" to setresuid(2).
+    let id = |id| number(id, 0, u32::MAX - 1, "not a numeric UID or UID:GID");
+    (id(uid), id(gid.unwrap_or(uid)))
+}
+
+#[inline(never)]
+fn number(value: &[u8], least: u32, most: u32, what: &str) -> u32 {
+    match addr::number(value, most) {
+        Some(n) if n >= least => n,
+        _ => wrong(what, Some(value)),
     }
 }
 

@@ -1,4 +1,5 @@
-//! A line of text on the stack: what `printf` is to the C.
+//! A line of text on the stack: what `printf` is to the C. What most messages
+//! need is not inlined: it would be a quarter of the program.
 
 use crate::sys::mem::copy;
 use crate::sys::{Fd, STDERR};
@@ -22,7 +23,7 @@ pub fn message(build: impl FnOnce(&mut Line)) {
     let mut text = [MaybeUninit::uninit(); CAPACITY];
     let mut line = Line::new(&mut text);
     build(line.str("forkline: "));
-    line.str("\n").write(STDERR);
+    line.end();
 }
 
 impl<'a> Line<'a> {
@@ -35,11 +36,13 @@ impl<'a> Line<'a> {
         self.bytes(text.as_bytes())
     }
 
+    #[inline(never)]
     pub fn num(&mut self, n: usize) -> &mut Self {
         self.digits(n, 10)
     }
 
     /// `n` in `base`, at most 16, in lower case.
+    #[inline(never)]
     pub fn digits(&mut self, n: usize, base: usize) -> &mut Self {
         if n >= base {
             self.digits(n / base, base);
@@ -58,6 +61,11 @@ impl<'a> Line<'a> {
         self.str(if typed.len() > SHOWN { "...'" } else { "'" })
     }
 
+    #[inline(never)]
+    fn end(&mut self) {
+        self.str("\n").write(STDERR);
+    }
+
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
         CAPACITY - self.len.min(CAPACITY)
@@ -65,6 +73,7 @@ impl<'a> Line<'a> {
 
     /// Writes the text with one `write` and empties it. If that fails there is
     /// nobody left to tell.
+    #[inline(never)]
     pub fn write(&mut self, fd: Fd) {
         let len = self.len.min(CAPACITY);
         // SAFETY: `bytes` has written these.
@@ -73,9 +82,8 @@ impl<'a> Line<'a> {
         self.len = 0;
     }
 
-    // Inlined everywhere it would be a fifth of the program.
     #[inline(never)]
-    fn bytes(&mut self, text: &[u8]) -> &mut Self {
+    pub fn bytes(&mut self, text: &[u8]) -> &mut Self {
         let len = self.len.min(CAPACITY);
         self.len = len + copy(&mut self.text[len..], text);
         self

@@ -7,9 +7,14 @@
 #![no_std]
 #![no_main]
 
+mod activation;
 mod addr;
 mod args;
+mod children;
+mod confine;
+mod drain;
 mod fault;
+mod idle;
 mod line;
 mod sys;
 
@@ -19,10 +24,10 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fault::Fault;
 use line::{Line, message};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, bind, listen, recv, send, sockopt};
+use rustix::net::{RecvFlags, SendFlags, bind, listen, recv, send};
 use rustix::process::{Signal, WaitOptions, wait};
 use sys::mem::shift;
-use sys::{Buf, Fd, close};
+use sys::{Buf, Fd, Handler, Strings, close, setsockopt};
 
 /// A longer line is echoed in pieces of `MAXN - 1` bytes: the C keeps one for its NUL.
 const MAXN: usize = 1024;
@@ -64,10 +69,12 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fau
     shift(&mut rp.buf[..cnt], taken);
     cnt -= taken;
     let whole = loop {
-        let nread =
-            retry_on_intr(|| recv(rp.fd, &mut rp.buf[cnt.min(RIO_BUFSIZE)..], RecvFlags::empty()))
-                .map_err(|e| Fault("recv", e))?
-                .1;
+        let free = &mut rp.buf[cnt.min(RIO_BUFSIZE)..];
+        let nread = match retry_on_intr(|| recv(rp.fd, &mut *free, RecvFlags::empty())) {
+            Ok((nread, _)) => nread,
+            Err(Errno::AGAIN) => idle::end_of_input(rp.fd),
+            Err(e) => return Err(Fault("recv", e)),
+        };
         cnt = (cnt + nread).min(RIO_BUFSIZE);
         let tail = rp.buf[..cnt].iter().rev().take_while(|&&c| c != b'\n').count();
         if nread == 0 {
@@ -148,7 +155,11 @@ fn child_run(fd: Fd, outbuf: &mut Buf) -> Result<(), Fault> {
 
 /// Reaps every child that has ended: one signal may stand for many.
 extern "C" fn sigchld_handler(_sig: i32) {
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+    while children::room()
+        && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
+    {
+        children::ended(pid, status);
+    }
 }
 
 /// A listening socket, bound to `host`, or without one to every address of
@@ -175,57 +186,75 @@ fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fau
 /// One candidate of `open_listenfd`.
 fn bound_socket(addr: &SocketAddr) -> Result<Fd, Fault> {
     let fd = sys::socket(addr).map_err(|e| Fault("socket", e))?;
-    let bound = (|| {
-        // Bind again at once after a restart, though old connections are in TIME_WAIT.
-        sockopt::set_socket_reuseaddr(fd, true).map_err(|e| Fault("setsockopt", e))?;
-        if addr.ip() == Ipv6Addr::UNSPECIFIED {
-            // Whatever the system's default: IPv4 clients too.
-            sockopt::set_ipv6_v6only(fd, false).map_err(|e| Fault("setsockopt", e))?;
-        }
-        bind(fd, addr).map_err(|e| Fault("bind", e))
-    })();
-    bound.map(|()| fd).inspect_err(|_| close(fd))
+    // Bind again at once after a restart, though old connections are in TIME_WAIT.
+    let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
+    if addr.ip() == Ipv6Addr::UNSPECIFIED {
+        // Whatever the system's default: IPv4 clients too.
+        let _ = setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+    }
+    bind(fd, addr).inspect_err(|_| close(fd)).map_err(|e| Fault("bind", e))?;
+    Ok(fd)
 }
 
-fn main(args: sys::Args, buf: &mut Buf) -> ! {
-    let options = args::parse(args);
-    sys::signal(Signal::CHILD, sys::Handler::Call(sigchld_handler));
-    sys::signal(Signal::PIPE, sys::Handler::Ignore);
-    let listenfd = match open_listenfd(options.host, options.port) {
+fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
+    fault::start();
+    drain::on_signals();
+    let inherited = activation::socket(env);
+    let options = args::parse(args, inherited.is_some());
+    sys::signal(Signal::CHILD, Handler::Call(sigchld_handler));
+    sys::signal(Signal::PIPE, Handler::Ignore);
+    let listenfd = match inherited.map_or_else(|| open_listenfd(options.host, options.port), Ok) {
         Ok(listenfd) => listenfd,
         Err((addr, fault)) => fault.die(Some(&addr)),
     };
-    ready(listenfd, &options);
+    start(listenfd, &options);
     loop {
-        let connfd = fault::accept(listenfd);
-        match sys::fork() {
-            Ok(None) => {
-                close(listenfd);
-                let served = match options.service {
-                    Service::Echo => echo(connfd, buf, options.quiet),
-                    Service::Rot13 => child_run(connfd, buf),
-                };
-                if let Err(fault) = served {
-                    fault.warn();
+        children::wait_for_place();
+        let Some((connfd, client)) = fault::accept(listenfd) else {
+            drain::drain(options.grace, sigchld_handler);
+        };
+        if let Some(n) = children::admit(&client) {
+            drain::connected(connfd);
+            match sys::fork() {
+                Ok(None) => {
+                    close(listenfd);
+                    children::tell_start(&client, n);
+                    idle::limit(connfd, options.idle);
+                    let served = match options.service {
+                        Service::Echo => echo(connfd, buf, options.quiet),
+                        Service::Rot13 => child_run(connfd, buf),
+                    };
+                    if let Err(fault) = served {
+                        fault.end(connfd);
+                    }
+                    close(connfd);
+                    sys::_exit(0);
                 }
-                close(connfd);
-                sys::_exit(0);
+                Ok(Some(pid)) => children::forked(pid, &client),
+                Err(e) => children::not_forked(&client, e),
             }
-            Ok(Some(_pid)) => {}
-            Err(e) => Fault("fork", e).warn(),
         }
         close(connfd);
     }
 }
 
-/// The line that tells people, scripts and tests that, and where, it serves.
-fn ready(listenfd: Fd, options: &Options) {
+/// What C has no counterpart of: the limits, and the line that tells people,
+/// scripts and tests that, and where, the server is ready.
+fn start(listenfd: Fd, options: &Options) {
     let name = match options.service {
         Service::Echo => "echo",
         Service::Rot13 => "rot13",
     };
-    match sys::getsockname(listenfd) {
-        Ok(addr) => message(|line| _ = line.str(name).str(" listening on ").addr(&addr)),
+    let addr = match sys::getsockname(listenfd) {
+        Ok(addr) => addr,
         Err(e) => Fault("getsockname", e).die(None),
+    };
+    idle::find_dead_peers(listenfd);
+    children::limit(options);
+    drain::listening(listenfd);
+    if let Some(ids) = options.user {
+        confine::become_user(ids);
     }
+    confine::confine();
+    message(|line| _ = line.str(name).str(" listening on ").addr(&addr));
 }

@@ -22,37 +22,32 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// The system call `number` with up to four arguments (syscall(2)).
+/// The system call `number` with up to five arguments (syscall(2)).
 ///
 /// # Safety
 ///
 /// The arguments are what that call asks for.
-pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize) -> usize {
+pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize {
+    let arg = |i: usize| if i < N { args[i] } else { 0 };
     let result;
     // SAFETY: the caller's; the instruction itself changes x0 only.
     unsafe {
         asm!(
             "svc 0",
             in("x8") number,
-            inlateout("x0") a => result,
-            in("x1") b,
-            in("x2") c,
-            in("x3") d,
+            inlateout("x0") arg(0) => result,
+            in("x1") arg(1),
+            in("x2") arg(2),
+            in("x3") arg(3),
+            in("x4") arg(4),
             options(nostack, preserves_flags),
         );
     }
     result
 }
 
-/// There is no fork here: clone(2) without flags but the signal at the end.
-///
-/// # Safety
-///
-/// The process has one thread.
-pub unsafe fn fork() -> usize {
-    // SAFETY: the caller's; no stack, so the child goes on with a copy of ours.
-    unsafe { syscall(libc::SYS_clone, libc::SIGCHLD as usize, 0, 0, 0) }
-}
+/// What seccomp(2) calls this architecture's calls: 64 bits, little-endian, EM_AARCH64.
+pub const AUDIT_ARCH: u32 = 0xc000_0000 | libc::EM_AARCH64 as u32;
 
 /// The kernel knows the flag here too, and uses its own way back without it.
 pub const SA_RESTORER: c_int = 0x0400_0000;

@@ -1,40 +1,42 @@
 //! What `strerror` is to the C, for the errors that can occur here.
 
+use crate::addr::{number, split_once};
 use crate::line::Line;
 use rustix::io::Errno;
 
+/// Number, meaning and name (errno(3)); the numbers are the same on x86-64 and
+/// 64-bit Arm. One text, since a table of texts would need relocations.
+const TEXTS: &str = "\
+1 Operation not permitted (EPERM)
+9 Bad file descriptor (EBADF)
+11 Resource temporarily unavailable (EAGAIN)
+12 Cannot allocate memory (ENOMEM)
+13 Permission denied (EACCES)
+22 Invalid argument (EINVAL)
+23 Too many open files in system (ENFILE)
+24 Too many open files (EMFILE)
+88 Socket operation on non-socket (ENOTSOCK)
+95 Operation not supported (EOPNOTSUPP)
+97 Address family not supported by protocol (EAFNOSUPPORT)
+98 Address already in use (EADDRINUSE)
+99 Cannot assign requested address (EADDRNOTAVAIL)
+101 Network is unreachable (ENETUNREACH)
+105 No buffer space available (ENOBUFS)
+110 Connection timed out (ETIMEDOUT)
+113 No route to host (EHOSTUNREACH)";
+
 impl Line<'_> {
-    /// Appends the meaning and name of `e` (errno(3)), or its number.
+    /// Appends the meaning and name of `e`, or its number.
     pub fn errno(&mut self, e: Errno) -> &mut Self {
-        let text = match e {
-            Errno::ACCESS => "Permission denied (EACCES)",
-            Errno::ADDRINUSE => "Address already in use (EADDRINUSE)",
-            Errno::ADDRNOTAVAIL => "Cannot assign requested address (EADDRNOTAVAIL)",
-            Errno::AFNOSUPPORT => "Address family not supported by protocol (EAFNOSUPPORT)",
-            Errno::AGAIN => "Resource temporarily unavailable (EAGAIN)",
-            Errno::BADF => "Bad file descriptor (EBADF)",
-            Errno::CONNABORTED => "Software caused connection abort (ECONNABORTED)",
-            Errno::CONNRESET => "Connection reset by peer (ECONNRESET)",
-            Errno::FAULT => "Bad address (EFAULT)",
-            Errno::HOSTUNREACH => "No route to host (EHOSTUNREACH)",
-            Errno::INTR => "Interrupted system call (EINTR)",
-            Errno::INVAL => "Invalid argument (EINVAL)",
-            Errno::MFILE => "Too many open files (EMFILE)",
-            Errno::NETDOWN => "Network is down (ENETDOWN)",
-            Errno::NETUNREACH => "Network is unreachable (ENETUNREACH)",
-            Errno::NFILE => "Too many open files in system (ENFILE)",
-            Errno::NOBUFS => "No buffer space available (ENOBUFS)",
-            Errno::NOMEM => "Cannot allocate memory (ENOMEM)",
-            Errno::NOSYS => "Function not implemented (ENOSYS)",
-            Errno::NOTCONN => "Transport endpoint is not connected (ENOTCONN)",
-            Errno::NOTSOCK => "Socket operation on non-socket (ENOTSOCK)",
-            Errno::OPNOTSUPP => "Operation not supported (EOPNOTSUPP)",
-            Errno::PERM => "Operation not permitted (EPERM)",
-            Errno::PIPE => "Broken pipe (EPIPE)",
-            Errno::PROTO => "Protocol error (EPROTO)",
-            Errno::TIMEDOUT => "Connection timed out (ETIMEDOUT)",
-            _ => return self.str("errno ").num(e.raw_os_error() as usize),
-        };
-        self.str(text)
+        let mut entries = Some(TEXTS.as_bytes());
+        while let Some(text) = entries {
+            let entry;
+            (entry, entries) = split_once(text, b'\n');
+            let (errno, text) = split_once(entry, b' ');
+            if number(errno, 133) == Some(e.raw_os_error() as u32) {
+                return self.bytes(text.unwrap_or_default());
+            }
+        }
+        self.str("errno ").num(e.raw_os_error() as usize)
     }
 }

@@ -9,11 +9,15 @@ mod errno;
 pub mod mem;
 
 use crate::RIO_BUFSIZE;
-use core::ffi::{c_char, c_int};
+pub use arch::AUDIT_ARCH;
+use core::ffi::{c_char, c_int, c_long, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use core::ptr::null;
+use core::ops::Deref;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, Result};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use rustix::process::{Pid, Signal};
 
 /// A descriptor. As in C, it is open until `close`.
@@ -33,21 +37,24 @@ pub type Buf = [u8; RIO_BUFSIZE];
 ///
 /// `stack` and `buf` are as `_start` gives them, and nobody else uses `buf`.
 unsafe extern "C" fn start(stack: *const usize, buf: *mut Buf) -> ! {
-    // SAFETY: argv stands behind argc (execve(2); the ABI's process start).
-    let args = Args(unsafe { stack.add(1) }.cast());
+    // SAFETY: argv stands behind argc, and behind its null pointer envp
+    // (execve(2); the ABI's process start).
+    let (args, env) = unsafe { (stack.add(1), stack.add(*stack + 2)) };
+    let (args, env) = (Strings(args.cast()), Strings(env.cast()));
     // SAFETY: `_start` reserved it, and calls this once; the kernel's new stack
     // pages hold zeros.
-    crate::main(args, unsafe { &mut *buf })
+    crate::main(args, env, unsafe { &mut *buf })
 }
 
-/// argv, as bytes.
-pub struct Args(*const *const c_char);
+/// argv or envp, as bytes.
+pub struct Strings(*const *const c_char);
 
-impl Iterator for Args {
+impl Iterator for Strings {
     type Item = &'static [u8];
 
+    #[inline(never)]
     fn next(&mut self) -> Option<&'static [u8]> {
-        // SAFETY: argv ends with a null pointer, which is not passed; its
+        // SAFETY: the array ends with a null pointer, which is not passed; its
         // strings end with NUL, and are there as long as the process.
         unsafe {
             let arg = *self.0;
@@ -70,19 +77,21 @@ fn ret(value: usize) -> Result<usize> {
     }
 }
 
-/// The same for a call that returns a new descriptor.
+/// The same value, of a call that returns a new descriptor.
 fn ret_fd(value: usize) -> Result<Fd> {
-    match ret(value)? as RawFd {
+    match value as RawFd {
         // SAFETY: the kernel has just made it, for us.
         fd @ 0.. => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
         _ => Err(Errno::BADF),
     }
 }
 
-/// fork(2): the child's pid in the parent, nothing in the child.
+/// fork(2), as clone(2), which every architecture has: the child's pid in the
+/// parent, nothing in the child.
 pub fn fork() -> Result<Option<Pid>> {
-    // SAFETY: there is one thread, so the child has all there is of the process.
-    let pid = ret(unsafe { arch::fork() })?;
+    // SAFETY: there is one thread, so the child has all there is of the
+    // process; without a stack of its own it goes on with a copy of ours.
+    let pid = ret(unsafe { arch::syscall(libc::SYS_clone, [libc::SIGCHLD as usize]) })?;
     Ok(Pid::from_raw(pid as i32))
 }
 
@@ -90,7 +99,7 @@ pub fn fork() -> Result<Option<Pid>> {
 pub fn _exit(status: c_int) -> ! {
     loop {
         // SAFETY: it touches no memory, and does not return.
-        unsafe { arch::syscall(libc::SYS_exit_group, status as usize, 0, 0, 0) };
+        unsafe { arch::syscall(libc::SYS_exit_group, [status as usize]) };
     }
 }
 
@@ -110,6 +119,7 @@ pub enum Handler {
 }
 
 /// sigaction(2) with SA_RESTART. It cannot fail for a signal that may be caught.
+#[inline(never)]
 pub fn signal(signal: Signal, handler: Handler) {
     let handler = match handler {
         Handler::Ignore => libc::SIG_IGN,
@@ -121,10 +131,7 @@ pub fn signal(signal: Signal, handler: Handler) {
     unsafe {
         arch::syscall(
             libc::SYS_rt_sigaction,
-            signal.as_raw() as usize,
-            &raw const action as usize,
-            null::<Action>() as usize,
-            size_of_val(&action.mask),
+            [signal.as_raw() as usize, &raw const action as usize, 0, size_of_val(&action.mask)],
         );
     }
 }
@@ -146,44 +153,193 @@ pub fn socket(addr: &SocketAddr) -> Result<Fd> {
     let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET } as usize;
     loop {
         // SAFETY: it touches no memory.
-        let fd = ret_fd(unsafe {
-            arch::syscall(libc::SYS_socket, family, libc::SOCK_STREAM as usize, 0, 0)
-        })?;
+        let fd = unsafe { arch::syscall(libc::SYS_socket, [family, libc::SOCK_STREAM as usize]) };
+        let fd = ret(fd).and_then(ret_fd)?;
         if fd.as_raw_fd() > libc::STDERR_FILENO {
             return Ok(fd);
         }
     }
 }
 
-/// accept(2)
-pub fn accept(listenfd: Fd) -> Result<Fd> {
-    let fd = listenfd.as_raw_fd() as usize;
-    // SAFETY: without a place for the address it touches no memory.
-    ret_fd(unsafe { arch::syscall(libc::SYS_accept, fd, 0, 0, 0) })
+/// setsockopt(2), for an option that is an int or a structure that begins with
+/// one and may else be zero: the kernel takes what it needs of 16 bytes.
+#[inline(never)]
+pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: u32) -> Result<()> {
+    let value = [value.into(), 0u64];
+    let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
+    let (start, len) = (&raw const value as usize, size_of_val(&value));
+    // SAFETY: the kernel reads as many bytes as it is told that `value` has.
+    ret(unsafe { arch::syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) })?;
+    Ok(())
+}
+
+/// accept(2), with the client's address.
+pub fn accept(listenfd: Fd) -> Result<(Fd, SocketAddr)> {
+    let mut name = Name([0; _]);
+    let connfd = name.filled_by(libc::SYS_accept, listenfd).and_then(ret_fd)?;
+    Ok((connfd, name.addr()?))
 }
 
 /// getsockname(2), for an IPv4 or IPv6 socket.
 pub fn getsockname(fd: Fd) -> Result<SocketAddr> {
-    // A sockaddr_in6; its family, port and IPv4 address lie as in a sockaddr_in.
-    let mut name = [0u8; size_of::<libc::sockaddr_in6>()];
-    let mut len = name.len() as libc::socklen_t;
-    let fd = fd.as_raw_fd() as usize;
-    // SAFETY: the kernel writes at most `len` bytes to `name`, and `len`.
-    ret(unsafe {
-        arch::syscall(
-            libc::SYS_getsockname,
-            fd,
-            name.as_mut_ptr() as usize,
-            &raw mut len as usize,
-            0,
-        )
-    })?;
-    let [f0, f1, p0, p1, a, b, c, d, v6 @ .., _, _, _, _] = name;
-    let port = u16::from_be_bytes([p0, p1]);
-    Ok(match u16::from_ne_bytes([f0, f1]) as c_int {
-        libc::AF_INET6 => (Ipv6Addr::from_octets(v6), port).into(),
-        _ => (Ipv4Addr::new(a, b, c, d), port).into(),
-    })
+    let mut name = Name([0; _]);
+    name.filled_by(libc::SYS_getsockname, fd)?;
+    name.addr()
+}
+
+/// A sockaddr_in6. Family, port and IPv4 address lie there as in a sockaddr_in.
+struct Name([u8; size_of::<libc::sockaddr_in6>()]);
+
+impl Name {
+    /// Makes a call that takes a descriptor and a place for an address.
+    fn filled_by(&mut self, number: c_long, fd: Fd) -> Result<usize> {
+        let mut len = self.0.len() as libc::socklen_t;
+        let (name, len) = (self.0.as_mut_ptr() as usize, &raw mut len as usize);
+        // SAFETY: the kernel writes as many bytes as `len` says, and `len`.
+        ret(unsafe { arch::syscall(number, [fd.as_raw_fd() as usize, name, len]) })
+    }
+
+    /// An IPv4 address as such, also where it came mapped into an IPv6 one.
+    #[inline(never)]
+    fn addr(&self) -> Result<SocketAddr> {
+        let [f0, f1, p0, p1, a, b, c, d, v6 @ .., _, _, _, _] = self.0;
+        let port = u16::from_be_bytes([p0, p1]);
+        match (u16::from_ne_bytes([f0, f1]).into(), v6) {
+            (libc::AF_INET, _) => Ok((Ipv4Addr::new(a, b, c, d), port).into()),
+            (libc::AF_INET6, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4 @ ..]) => {
+                Ok((Ipv4Addr::from_octets(v4), port).into())
+            }
+            (libc::AF_INET6, _) => Ok((Ipv6Addr::from_octets(v6), port).into()),
+            _ => Err(Errno::AFNOSUPPORT),
+        }
+    }
+}
+
+/// The signals that end the service, and those that its end waits for.
+const SIGNALS: [c_int; 6] =
+    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGALRM];
+
+/// The kernel's `sigset_t`.
+fn signal_set() -> u64 {
+    SIGNALS.iter().fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// sigprocmask(2): blocks the signals of the end and no other, or none at all.
+pub fn block_signals(block: bool) {
+    let set = if block { signal_set() } else { 0 };
+    let how = libc::SIG_SETMASK as usize;
+    // SAFETY: the kernel reads `set`, whose size is given last.
+    unsafe { arch::syscall(libc::SYS_rt_sigprocmask, [how, &raw const set as usize, 0, 8]) };
+}
+
+/// sigwaitinfo(2): the next of the signals of the end, which are blocked.
+pub fn wait_for_signal() -> c_int {
+    let set = signal_set();
+    // SAFETY: the kernel reads `set`, whose size is given last.
+    unsafe { arch::syscall(libc::SYS_rt_sigtimedwait, [&raw const set as usize, 0, 0, 8]) as c_int }
+}
+
+/// alarm(2): SIGALRM in so many seconds. It is setitimer(2), which every
+/// architecture has, and a microsecond more, or 0 would be never.
+pub fn alarm(seconds: u32) {
+    let timer: [u64; 4] = [0, 0, seconds.into(), 1];
+    // SAFETY: the kernel reads a `struct itimerval`: four words.
+    unsafe {
+        arch::syscall(libc::SYS_setitimer, [libc::ITIMER_REAL as usize, &raw const timer as usize])
+    };
+}
+
+/// clock_gettime(2): milliseconds that only go up.
+pub fn milliseconds() -> u64 {
+    let mut now = [0u64; 2];
+    let clock = libc::CLOCK_MONOTONIC_COARSE as usize;
+    // SAFETY: the kernel writes a `struct timespec`: two words.
+    unsafe { arch::syscall(libc::SYS_clock_gettime, [clock, &raw mut now as usize]) };
+    now[0] * 1000 + now[1] / 1_000_000
+}
+
+/// getrandom(2), or, before there is entropy, what the kernel chose for an address.
+pub fn random() -> u64 {
+    let mut random = 0u64;
+    random ^= &raw const random as u64;
+    let flags = libc::GRND_NONBLOCK as usize;
+    // SAFETY: the kernel writes 8 bytes.
+    unsafe { arch::syscall(libc::SYS_getrandom, [&raw mut random as usize, 8, flags]) };
+    random
+}
+
+/// A descriptor that is known by its number; none is 0 here, where stdin is.
+pub fn fd(number: RawFd) -> Option<Fd> {
+    match number {
+        // SAFETY: it is not -1, which is all that could hurt.
+        1.. => Some(unsafe { BorrowedFd::borrow_raw(number) }),
+        _ => None,
+    }
+}
+
+/// Memory of its own pages, all zero, which a fork does not copy.
+pub struct Pages<T>(AtomicPtr<T>);
+
+impl<T> Pages<T> {
+    /// No memory yet: `map` it before any use.
+    pub const fn unmapped() -> Pages<T> {
+        Pages(AtomicPtr::new(null_mut()))
+    }
+
+    /// Maps the memory (mmap(2)): `shared` with the children, who see what any
+    /// process writes, or kept from them (madvise(2), MADV_DONTFORK; a kernel
+    /// that cannot gives them copies).
+    ///
+    /// # Safety
+    ///
+    /// Zeros are a valid `T`.
+    pub unsafe fn map(&self, shared: bool) -> Result<()> {
+        self.0.store(new_pages(size_of::<T>(), shared)?.cast(), Relaxed);
+        Ok(())
+    }
+}
+
+#[inline(never)]
+fn new_pages(len: usize, shared: bool) -> Result<*mut c_void> {
+    let flags = if shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
+    // SAFETY: new pages, that nobody else has; no child uses those it does not get.
+    unsafe {
+        let pages = mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)?;
+        if !shared {
+            let _ = madvise(pages, len, Advice::LinuxDontFork);
+        }
+        Ok(pages)
+    }
+}
+
+impl<T> Deref for Pages<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: mapped, for as long as the process is there.
+        unsafe { &*self.0.load(Relaxed) }
+    }
+}
+
+/// setgroups(2), setresgid(2), setresuid(2); the one that failed.
+pub fn set_ids(uid: u32, gid: u32) -> core::result::Result<(), (&'static str, Errno)> {
+    let (uid, gid) = (uid as usize, gid as usize);
+    // SAFETY: none of them touches memory: the list of groups is empty.
+    unsafe {
+        ret(arch::syscall(libc::SYS_setgroups, [])).map_err(|e| ("setgroups", e))?;
+        ret(arch::syscall(libc::SYS_setresgid, [gid, gid, gid])).map_err(|e| ("setresgid", e))?;
+        ret(arch::syscall(libc::SYS_setresuid, [uid, uid, uid])).map_err(|e| ("setresuid", e))?;
+    }
+    Ok(())
+}
+
+/// seccomp(2): this filter for this process and its children, for good.
+pub fn seccomp(filter: &[libc::sock_filter]) -> Result<()> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
+    // SAFETY: the kernel reads `program` and as much of the filter as it says.
+    ret(unsafe { arch::syscall(libc::SYS_seccomp, [mode, 0, &raw const program as usize]) })?;
+    Ok(())
 }
 
 /// In a release build no panic can be reached, and this proves it: the symbol

@@ -25,22 +25,24 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// The system call `number` with up to four arguments (syscall(2)).
+/// The system call `number` with up to five arguments (syscall(2)).
 ///
 /// # Safety
 ///
 /// The arguments are what that call asks for.
-pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize) -> usize {
+pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize {
+    let arg = |i: usize| if i < N { args[i] } else { 0 };
     let result;
     // SAFETY: the caller's; the instruction itself changes rcx and r11 only.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") number as usize => result,
-            in("rdi") a,
-            in("rsi") b,
-            in("rdx") c,
-            in("r10") d,
+            in("rdi") arg(0),
+            in("rsi") arg(1),
+            in("rdx") arg(2),
+            in("r10") arg(3),
+            in("r8") arg(4),
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack, preserves_flags),
@@ -49,13 +51,8 @@ pub unsafe fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize) ->
     result
 }
 
-/// # Safety
-///
-/// The process has one thread.
-pub unsafe fn fork() -> usize {
-    // SAFETY: the caller's.
-    unsafe { syscall(libc::SYS_fork, 0, 0, 0, 0) }
-}
+/// What seccomp(2) calls this architecture's calls: 64 bits, little-endian, EM_X86_64.
+pub const AUDIT_ARCH: u32 = 0xc000_0000 | libc::EM_X86_64 as u32;
 
 pub const SA_RESTORER: c_int = 0x0400_0000;
 

@@ -1,0 +1,40 @@
+//! Connections on which nothing happens: silent clients and dead ones.
+
+use crate::fault::Fault;
+use crate::sys::{Fd, setsockopt};
+use libc::{IPPROTO_TCP, SOL_SOCKET};
+use rustix::net::{Shutdown, shutdown};
+
+/// Lets recv and send on a connection fail with EAGAIN after so many seconds
+/// without a byte, or never for 0 (socket(7), SO_RCVTIMEO).
+pub fn limit(connfd: Fd, seconds: u32) {
+    if seconds == 0 {
+        return;
+    }
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
+        if let Err(e) = setsockopt(connfd, SOL_SOCKET, option, seconds) {
+            Fault("setsockopt", e).warn();
+        }
+    }
+}
+
+/// The limit has come: what has arrived is served, then comes the end of file.
+pub fn end_of_input(connfd: Fd) -> usize {
+    let _ = shutdown(connfd, Shutdown::Read);
+    0
+}
+
+/// A peer that is gone without a word is noticed in two minutes: a probe after
+/// one, and three more (tcp(7), TCP_KEEPIDLE). Connections inherit this.
+pub fn find_dead_peers(listenfd: Fd) {
+    for (level, option, value) in [
+        (SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (IPPROTO_TCP, libc::TCP_KEEPIDLE, 60),
+        (IPPROTO_TCP, libc::TCP_KEEPINTVL, 20),
+        (IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
+    ] {
+        if let Err(e) = setsockopt(listenfd, level, option, value) {
+            Fault("setsockopt", e).warn();
+        }
+    }
+}

@@ -34,6 +34,10 @@ pub fn socket(env: Strings) -> Option<Fd> {
     if let Err(e) = listen(listenfd, i32::MAX) {
         Fault("LISTEN_FDS", e).die(None);
     }
+    // So that no connection takes the number of a standard stream: see there.
+    if let Ok(fd) = sys::socket(libc::AF_INET) {
+        sys::close(fd);
+    }
     // Whoever opened it may have polled it; here accept blocks.
     let _ = ioctl_fionbio(listenfd, false);
     Some(listenfd)

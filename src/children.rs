@@ -1,7 +1,7 @@
 //! The children there are, and how many of them each source has: the two caps.
 //!
-//! Only the parent uses this memory, and children are forked without it, so a
-//! fork shares nothing that the parent writes. `ended` is the signal handler's,
+//! Only the parent uses this memory, and a fork gives its child none of it, so
+//! a fork shares nothing that the parent writes. `ended` is the signal handler's,
 //! all else the main program's; what they tell each other is one word each.
 
 use crate::args::Options;
@@ -9,7 +9,9 @@ use crate::fault::{self, Fault};
 use crate::line::{Line, message};
 use crate::sys::{self, Pages};
 use core::net::{IpAddr, SocketAddr};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed,
+};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitStatus, getpid};
 use rustix::thread::futex;
@@ -60,7 +62,7 @@ pub fn wait_for_place() {
     let children = &*CHILDREN;
     loop {
         // Whatever changes after this makes the wait return at once.
-        let seen = children.events.load(Relaxed);
+        let seen = children.events.load(Acquire);
         settle();
         if count() < MAX.load(Relaxed) || crate::drain::asked() {
             return;
@@ -110,14 +112,14 @@ pub fn tell_start(client: &SocketAddr, n: usize) {
 /// Whether the signal handler may reap: what it has reaped and nobody has
 /// settled must fit the list. The rest is reaped with the next signal.
 pub fn room() -> bool {
-    unsettled() < SLOTS
+    unsettled() <= MASK.load(Relaxed)
 }
 
 /// The signal handler has reaped this one.
 pub fn ended(pid: Pid, status: WaitStatus) {
     let children = &*CHILDREN;
     let ended = children.ended.load(Relaxed);
-    children.ended_pids[ended % SLOTS].store(pid.as_raw_pid() as u32, Relaxed);
+    children.ended_pid(ended).store(pid.as_raw_pid() as u32, Relaxed);
     children.ended.store(ended + 1, Relaxed);
     event();
     if !verbose() && !status.signaled() {
@@ -143,7 +145,7 @@ pub fn settle() {
     let children = &*CHILDREN;
     while unsettled() > 0 {
         let settled = children.settled.load(Relaxed);
-        let pid = children.ended_pids[settled % SLOTS].load(Relaxed);
+        let pid = children.ended_pid(settled).load(Relaxed);
         match children.sources.remove(pid.into()) {
             Some(source) => uncount(source),
             // Somebody else's child, left to us as process 1 (init(1)).
@@ -192,6 +194,13 @@ fn source(client: &SocketAddr) -> u64 {
     }
 }
 
+impl Children {
+    /// Where the pid of the `n`th that ended stands.
+    fn ended_pid(&self, n: usize) -> &AtomicU32 {
+        &self.ended_pids[n & MASK.load(Relaxed) & (SLOTS - 1)]
+    }
+}
+
 impl Line<'_> {
     /// Appends how many of the places for children are taken.
     #[inline(never)]
@@ -206,7 +215,7 @@ struct Map {
     slots: [(AtomicU64, AtomicU64); SLOTS],
 }
 
-/// The slots in use, less one: all ones in binary.
+/// The slots in use, less one: all ones in binary. At least twice the cap.
 static MASK: AtomicUsize = AtomicUsize::new(0);
 /// The secret of the hash.
 static SEED: AtomicU64 = AtomicU64::new(0);

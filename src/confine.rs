@@ -41,7 +41,7 @@ const fn filter() -> Filter {
         libc::SYS_exit_group,
         // faults,
         libc::SYS_clock_gettime,
-        libc::SYS_clock_nanosleep,
+        libc::SYS_nanosleep,
         libc::SYS_restart_syscall,
         // the drain,
         libc::SYS_getpid,

@@ -74,17 +74,13 @@ pub fn accept(listenfd: Fd) -> Option<(Fd, SocketAddr)> {
             Err(e) => e,
         };
         match e {
-            Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT => {
-                Fault("accept", e).die(None)
-            }
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+            Errno::INTR | Errno::CONNABORTED => {}
+            Errno::BADF | Errno::INVAL | Errno::NOTSOCK => Fault("accept", e).die(None),
+            _ => {
                 Fault("accept", e).warn();
                 // Until then, or until a child ends and its signal comes.
                 let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
             }
-            Errno::INTR | Errno::CONNABORTED => {}
-            // What else befell that connection (accept(2), "Error handling").
-            _ => Fault("accept", e).warn(),
         }
     }
 }

@@ -185,7 +185,8 @@ fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fau
 
 /// One candidate of `open_listenfd`.
 fn bound_socket(addr: &SocketAddr) -> Result<Fd, Fault> {
-    let fd = sys::socket(addr).map_err(|e| Fault("socket", e))?;
+    let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let fd = sys::socket(family).map_err(|e| Fault("socket", e))?;
     // Bind again at once after a restart, though old connections are in TIME_WAIT.
     let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     if addr.ip() == Ipv6Addr::UNSPECIFIED {

@@ -143,17 +143,18 @@ pub fn close(fd: Fd) {
     unsafe { rustix::io::close(fd.as_raw_fd()) };
 }
 
-/// socket(2), for TCP over the family of `addr`. Never a number that the
+/// socket(2), for TCP over AF_INET or AF_INET6. Never a number that the
 /// standard streams have, or what is meant for one of those that is closed
 /// would go to a client: such a socket stays open, unused, in its place.
 ///
 /// rustix's own, like its accept, checks what the compiler cannot prove and
 /// might panic.
-pub fn socket(addr: &SocketAddr) -> Result<Fd> {
-    let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET } as usize;
+#[inline(never)]
+pub fn socket(family: c_int) -> Result<Fd> {
     loop {
+        let args = [family as usize, libc::SOCK_STREAM as usize];
         // SAFETY: it touches no memory.
-        let fd = unsafe { arch::syscall(libc::SYS_socket, [family, libc::SOCK_STREAM as usize]) };
+        let fd = unsafe { arch::syscall(libc::SYS_socket, args) };
         let fd = ret(fd).and_then(ret_fd)?;
         if fd.as_raw_fd() > libc::STDERR_FILENO {
             return Ok(fd);
@@ -235,8 +236,15 @@ pub fn block_signals(block: bool) {
 /// sigwaitinfo(2): the next of the signals of the end, which are blocked.
 pub fn wait_for_signal() -> c_int {
     let set = signal_set();
-    // SAFETY: the kernel reads `set`, whose size is given last.
-    unsafe { arch::syscall(libc::SYS_rt_sigtimedwait, [&raw const set as usize, 0, 0, 8]) as c_int }
+    loop {
+        let args = [&raw const set as usize, 0, 0, 8];
+        // SAFETY: the kernel reads `set`, whose size is given last.
+        let signal = unsafe { arch::syscall(libc::SYS_rt_sigtimedwait, args) } as c_int;
+        // Not when a SIGCONT ends it (signal(7)).
+        if signal > 0 {
+            return signal;
+        }
+    }
 }
 
 /// alarm(2): SIGALRM in so many seconds. It is setitimer(2), which every
@@ -287,8 +295,8 @@ impl<T> Pages<T> {
     }
 
     /// Maps the memory (mmap(2)): `shared` with the children, who see what any
-    /// process writes, or kept from them (madvise(2), MADV_DONTFORK; a kernel
-    /// that cannot gives them copies).
+    /// process writes, or kept from them, who find zeros (madvise(2),
+    /// MADV_WIPEONFORK; before Linux 4.14 they get copies).
     ///
     /// # Safety
     ///
@@ -302,11 +310,11 @@ impl<T> Pages<T> {
 #[inline(never)]
 fn new_pages(len: usize, shared: bool) -> Result<*mut c_void> {
     let flags = if shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
-    // SAFETY: new pages, that nobody else has; no child uses those it does not get.
+    // SAFETY: new pages, that nobody else has.
     unsafe {
         let pages = mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)?;
         if !shared {
-            let _ = madvise(pages, len, Advice::LinuxDontFork);
+            let _ = madvise(pages, len, Advice::LinuxWipeOnFork);
         }
         Ok(pages)
     }

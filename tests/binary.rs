@@ -1,0 +1,211 @@
+//! The shipped file: what is in it and which system calls it makes.
+
+mod common;
+
+use common::*;
+use object::Endianness::{self, Little};
+use object::elf;
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+/// Bytes that the file may have.
+const LARGEST: usize = 12 * 1024;
+
+// ---------------------------------------------------------------- the file
+
+type Elf<'data> = ElfFile64<'data, Endianness>;
+
+fn shipped() -> Vec<u8> {
+    fs::read(env!("CARGO_BIN_EXE_forkline")).expect("the binary is there")
+}
+
+#[test]
+fn it_is_small() {
+    let size = shipped().len();
+    assert!(size <= LARGEST, "{size} bytes, at most {LARGEST}");
+}
+
+#[test]
+fn it_is_a_static_pie_that_needs_nobody() {
+    let file = shipped();
+    let elf = Elf::parse(&*file).expect("an ELF file");
+    assert_eq!(elf.elf_header().e_type(Little), elf::ET_DYN);
+    let flags_1 = dynamic(&elf, elf::DT_FLAGS_1);
+    assert!(flags_1.iter().any(|flags| flags & u64::from(elf::DF_1_PIE) != 0), "not DF_1_PIE");
+    assert_eq!(dynamic(&elf, elf::DT_NEEDED), []);
+    assert_eq!(segments(&elf, elf::PT_INTERP).count(), 0);
+}
+
+/// Nobody would apply them: it would run, and crash where the first one is used.
+#[test]
+fn it_has_no_relocations() {
+    let file = shipped();
+    let elf = Elf::parse(&*file).expect("an ELF file");
+    for tag in [elf::DT_RELSZ, elf::DT_RELASZ, elf::DT_RELRSZ, elf::DT_PLTRELSZ] {
+        assert!(dynamic(&elf, tag).iter().all(|&size| size == 0), "tag {tag} has a size");
+    }
+    assert_eq!(dynamic(&elf, elf::DT_TEXTREL), []);
+    for section in elf.elf_section_table().iter() {
+        let kind = section.sh_type(Little);
+        let relocates = [elf::SHT_REL, elf::SHT_RELA, elf::SHT_RELR].contains(&kind);
+        assert!(!relocates || section.sh_size(Little) == 0, "a relocation section of type {kind}");
+    }
+}
+
+#[test]
+fn its_memory_is_never_writable_and_executable() {
+    let file = shipped();
+    let elf = Elf::parse(&*file).expect("an ELF file");
+    assert!(segments(&elf, elf::PT_LOAD).any(|load| load.p_flags(Little) & elf::PF_X != 0));
+    for load in segments(&elf, elf::PT_LOAD) {
+        let flags = load.p_flags(Little);
+        assert_ne!(flags & (elf::PF_W | elf::PF_X), elf::PF_W | elf::PF_X);
+        // A writable page of the file would be copied in every child.
+        assert!(flags & elf::PF_W == 0 || load.p_filesz(Little) == 0, "writable and from the file");
+    }
+    let stack: Vec<_> = segments(&elf, elf::PT_GNU_STACK).collect();
+    assert_eq!(stack.len(), 1, "the kernel's default is an executable stack");
+    assert_eq!(stack[0].p_flags(Little) & elf::PF_X, 0);
+}
+
+fn segments<'data>(
+    elf: &Elf<'data>,
+    kind: u32,
+) -> impl Iterator<Item = &'data elf::ProgramHeader64<Endianness>> {
+    elf.elf_program_headers().iter().filter(move |segment| segment.p_type(Little) == kind)
+}
+
+/// The values of this tag in the dynamic table that a loader would read.
+fn dynamic(elf: &Elf, tag: i64) -> Vec<u64> {
+    let mut tables = segments(elf, elf::PT_DYNAMIC);
+    let table = tables.next().expect("PT_DYNAMIC").dynamic(Little, elf.data());
+    let entries = table.expect("a dynamic table").expect("a dynamic table");
+    let entries = entries.iter().map(|entry| (entry.d_tag.get(Little), entry.d_val.get(Little)));
+    entries.filter(|&(found, _)| found == tag).map(|(_, value)| value).collect()
+}
+
+// ---------------------------------------------------------------- system calls
+
+const FORK: &str = match cfg!(target_arch = "x86_64") {
+    true => "fork() = *",
+    false => "clone(child_stack=NULL, flags=SIGCHLD) = *",
+};
+
+/// From the start to the end of the first connection and to a SIGKILL, in
+/// strace's words; `*` is anything.
+const PARENT: &[&str] = &[
+    "execve(*) = 0",
+    "rt_sigaction(SIGCHLD, {sa_handler=0x*, sa_mask=[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
+    "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, NULL, 8) = 0",
+    "socket(AF_INET6, SOCK_STREAM, IPPROTO_IP) = 3",
+    "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0",
+    "setsockopt(3, SOL_IPV6, IPV6_V6ONLY, [0], 4) = 0",
+    "bind(3, {sa_family=AF_INET6, *\"::\"*}, 28) = 0",
+    "listen(3, 1024) = 0",
+    "getsockname(3, {*}, [28]) = 0",
+    "write(2, \"forkline: *\"..., *) = *",
+    "accept(3, NULL, NULL) = 4",
+    FORK,
+    "close(4) = 0",
+    "accept(3, NULL, NULL) = ? ERESTARTSYS (*)",
+    "--- SIGCHLD {*} ---",
+    "wait4(-1, *, WNOHANG, NULL) = *",
+    "wait4(-1, *, WNOHANG, NULL) = -1 ECHILD (*)",
+    "rt_sigreturn(*) = *",
+    "accept(3, NULL, NULL) = ?",
+    "+++ killed by SIGKILL +++",
+];
+
+const ECHO_CHILD: &[&str] = &[
+    "close(3) = 0",
+    "recvfrom(4, \"Hello\\n\", *, 0, NULL, NULL) = 6",
+    "write(1, \"server received 6 bytes\\n\", 24) = 24",
+    "sendto(4, \"Hello\\n\", 6, *, NULL, 0) = 6",
+    "recvfrom(4, \"Why not?\\n\", *, 0, NULL, NULL) = 9",
+    "write(1, \"server received 9 bytes\\n\", 24) = 24",
+    "sendto(4, \"Why not?\\n\", 9, *, NULL, 0) = 9",
+    "recvfrom(4, \"\", *, 0, NULL, NULL) = 0",
+    "close(4) = 0",
+    "exit_group(0) = ?",
+    "+++ exited with 0 +++",
+];
+
+const ROT13_CHILD: &[&str] = &[
+    "close(3) = 0",
+    "recvfrom(4, \"Hello\\n\", *, 0, NULL, NULL) = 6",
+    "sendto(4, \"Uryyb\\n\", 6, *, NULL, 0) = 6",
+    "recvfrom(4, \"Why not?\\n\", *, 0, NULL, NULL) = 9",
+    "sendto(4, \"Jul abg?\\n\", 9, *, NULL, 0) = 9",
+    "recvfrom(4, \"\", *, 0, NULL, NULL) = 0",
+    "close(4) = 0",
+    "exit_group(0) = ?",
+    "+++ exited with 0 +++",
+];
+
+/// A burst of lines costs one recv and one send.
+const BURST_CHILD: &[&str] = &[
+    "close(3) = 0",
+    "recvfrom(4, \"1234567\\n*\"..., *, 0, NULL, NULL) = 4000",
+    "sendto(4, \"1234567\\n*\"..., 4000, *, NULL, 0) = 4000",
+    "recvfrom(4, \"\", *, 0, NULL, NULL) = 0",
+    "close(4) = 0",
+    "exit_group(0) = ?",
+    "+++ exited with 0 +++",
+];
+
+#[test]
+fn it_makes_no_superfluous_system_call() {
+    if !tool("strace") || !ipv6() {
+        return;
+    }
+    let lines = |mut client: &TcpStream| {
+        for line in [&b"Hello\n"[..], b"Why not?\n"] {
+            client.write_all(line).expect("send");
+            receive(client, line.len());
+        }
+    };
+    let burst = |mut client: &TcpStream| {
+        client.write_all(&b"1234567\n".repeat(500)).expect("send");
+        receive(client, 4000);
+    };
+    makes_these_calls(&["echo", "0"], lines, ECHO_CHILD);
+    makes_these_calls(&["rot13", "0"], lines, ROT13_CHILD);
+    makes_these_calls(&["-q", "echo", "0"], burst, BURST_CHILD);
+}
+
+fn makes_these_calls(args: &[&str], conversation: impl Fn(&TcpStream), expected: &[&str]) {
+    let calls = scratch("calls");
+    let mut strace = Command::new("strace");
+    strace.args(["-ff", "-q", "-a1", "-o"]).arg(&*calls);
+    strace.arg(env!("CARGO_BIN_EXE_forkline")).args(args);
+    let mut strace = Server::spawn(strace.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let parent = children_of(strace.pid)[0];
+
+    let client = strace.connect();
+    conversation(&client);
+    let child = children_of(parent)[0];
+    wait_for("the parent waits in accept", || matches!(stat(parent), Some(('S', _))));
+    drop(client);
+    wait_for("the child is gone", || stat(child).is_none());
+    wait_for("the parent waits in accept", || matches!(stat(parent), Some(('S', _))));
+    kill(parent as i32, libc::SIGKILL);
+    strace.wait();
+    for (pid, expected) in [(parent, PARENT), (child, expected)] {
+        let file = format!("{}.{pid}", calls.display());
+        let made = fs::read_to_string(&file).expect("strace's output");
+        fs::remove_file(&file).expect("remove");
+        let fits = made.lines().count() == expected.len()
+            && made.lines().zip(expected).all(|(call, pattern)| fits(call, pattern));
+        assert!(fits, "{args:?} made\n{made}expected were\n{}", expected.join("\n"));
+    }
+}
+
+/// Whether the text is the pattern, in which `*` is anything.
+fn fits(text: &str, pattern: &str) -> bool {
+    let Some((beginning, rest)) = pattern.split_once('*') else { return text == pattern };
+    let Some(text) = text.strip_prefix(beginning) else { return false };
+    (0..=text.len()).any(|skip| text.is_char_boundary(skip) && fits(&text[skip..], rest))
+}

@@ -1,0 +1,447 @@
+//! What every test needs: forkline and the C programs as running servers, with
+//! their output collected, and ways to wait, look into /proc and talk to them.
+//!
+//! ```ignore
+//! let server = Server::start(&["echo", "0"]);
+//! assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+//! server.stdout.wait_for("server received 6 bytes\n");
+//! ```
+#![allow(dead_code)] // each test file uses its own part of this
+
+use std::env;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::ops::Deref;
+use std::os::linux::net::TcpStreamExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest that anything here waits before the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+// ---------------------------------------------------------------- servers
+
+/// A running server in a process group of its own. Dropping it kills it and
+/// its children.
+pub struct Server {
+    pub port: u16,
+    pub pid: u32,
+    /// Empty unless the command's stdout is a pipe, which it is by default.
+    pub stdout: Collected,
+    pub stderr: Collected,
+    child: Child,
+}
+
+impl Server {
+    /// Starts forkline and returns when it is ready.
+    pub fn start(args: &[&str]) -> Server {
+        Server::spawn(&mut forkline(args))
+    }
+
+    /// Starts `tests/c/<service>.c` on a port that the kernel chose.
+    pub fn start_c(service: &str) -> Server {
+        let mut command = Command::new(compiled(service));
+        if service == "echo" {
+            command.arg("0");
+        }
+        Server::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()))
+    }
+
+    /// Starts any command that becomes a server: `forkline(args)` with its
+    /// streams, limits or user changed, or a program that runs forkline.
+    /// Without a readiness line (stderr elsewhere or closed) the port is read
+    /// from /proc.
+    pub fn spawn(command: &mut Command) -> Server {
+        let mut child = command.process_group(0).spawn().expect("server starts");
+        let stdout = Collected::from(child.stdout.take());
+        let stderr = Collected::from(child.stderr.take());
+        let pid = child.id();
+        let mut server = Server { port: 0, pid, stdout, stderr, child };
+        wait_for("the server is ready", || {
+            let ended = server.child.try_wait().expect("try_wait");
+            if let Some(status) = ended {
+                panic!("server ended, {status}: {}", server.stderr.text());
+            }
+            server.port = server.find_port().unwrap_or(0);
+            server.port != 0
+        });
+        server
+    }
+
+    fn find_port(&self) -> Option<u16> {
+        if self.stderr.ended() {
+            return listening_port(self.pid);
+        }
+        let lines = self.stderr.lines();
+        let ready = lines.iter().find(|line| line.contains(" listening on "))?;
+        ready.rsplit(':').next()?.parse().ok()
+    }
+
+    /// Connects over 127.0.0.1.
+    pub fn connect(&self) -> TcpStream {
+        connect(("127.0.0.1", self.port))
+    }
+
+    /// Its children, those that are zombies too.
+    pub fn children(&self) -> Vec<u32> {
+        children_of(self.pid)
+    }
+
+    /// Waits until it has exactly `n` children, zombies counted, and gives them.
+    pub fn wait_for_children(&self, n: usize) -> Vec<u32> {
+        wait_for(&format!("{n} children"), || self.children().len() == n);
+        self.children()
+    }
+
+    /// Sends a signal to the server alone.
+    pub fn signal(&self, signal: i32) {
+        kill(self.pid as i32, signal);
+    }
+
+    /// Kills it and its children and gives all of stdout and of stderr.
+    pub fn stop(self) -> (String, String) {
+        let (stdout, stderr) = (self.stdout.clone(), self.stderr.clone());
+        drop(self);
+        wait_for("its output ends", || stdout.ended() && stderr.ended());
+        (stdout.text(), stderr.text())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_for("the server ends", || {
+            status = self.child.try_wait().expect("try_wait");
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        kill(-(self.pid as i32), libc::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// The release binary with these arguments, stdout and stderr piped.
+pub fn forkline(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forkline"));
+    command.args(args).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Starts the command with descriptor `fd` closed, as `fd>&-` does in a shell.
+pub fn close_at_start(command: &mut Command, fd: i32) -> &mut Command {
+    // SAFETY: close is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            libc::close(fd);
+            Ok(())
+        })
+    }
+}
+
+/// Runs a command that ends by itself, at most DEADLINE long.
+pub fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).process_group(0);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let pid = child.id() as i32;
+    let stdout = Collected::from(child.stdout.take());
+    let stderr = Collected::from(child.stderr.take());
+    let end = Instant::now() + DEADLINE;
+    let late = loop {
+        match child.try_wait().expect("try_wait") {
+            Some(_) if stdout.ended() && stderr.ended() => break false,
+            _ if Instant::now() > end => break true,
+            _ => thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    if late {
+        kill(-pid, libc::SIGKILL);
+    }
+    let status = child.wait().expect("wait");
+    assert!(!late, "{command:?} did not end");
+    Output { status, stdout: stdout.bytes(), stderr: stderr.bytes() }
+}
+
+/// The program made from `tests/c/<name>.c` with $CC or cc, once per process.
+pub fn compiled(name: &str) -> PathBuf {
+    static DONE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut done = DONE.lock().unwrap();
+    if !done.iter().any(|other| other == name) {
+        let new = scratch(name); // renamed when whole: another run may be using it
+        let cc = env::var("CC").unwrap_or("cc".into());
+        let source = format!("{}/tests/c/{name}.c", env!("CARGO_MANIFEST_DIR"));
+        let mut cc = Command::new(cc);
+        cc.args(["-Wall", "-Wextra", "-Werror", "-O2", "-DSERV_PORT=0", "-o"]);
+        let output = run(cc.arg(&*new).arg(source));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::rename(&*new, &program).expect("rename");
+        done.push(name.into());
+    }
+    program
+}
+
+// ---------------------------------------------------------------- output
+
+/// What a process has written to a pipe; a thread keeps reading, so that the
+/// pipe never fills.
+#[derive(Clone)]
+pub struct Collected(Arc<Mutex<(Vec<u8>, bool)>>);
+
+impl Collected {
+    /// Reads from now on until end of file; without a pipe there is nothing.
+    pub fn from(pipe: Option<impl Read + Send + 'static>) -> Collected {
+        let shared = Arc::new(Mutex::new((Vec::new(), pipe.is_none())));
+        let Some(mut pipe) = pipe else {
+            return Collected(shared);
+        };
+        let collected = Collected(shared.clone());
+        thread::spawn(move || {
+            let mut piece = [0; 65536];
+            while let Ok(n @ 1..) = pipe.read(&mut piece) {
+                shared.lock().unwrap().0.extend_from_slice(&piece[..n]);
+            }
+            shared.lock().unwrap().1 = true;
+        });
+        collected
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+
+    /// The whole lines so far, without their newlines.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.text();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        text[..whole].lines().map(String::from).collect()
+    }
+
+    /// Every process that could write has ended or closed it.
+    pub fn ended(&self) -> bool {
+        self.0.lock().unwrap().1
+    }
+
+    /// Waits until this text has been written.
+    pub fn wait_for(&self, text: &str) {
+        wait_for(&format!("{text:?} is written"), || self.text().contains(text));
+    }
+}
+
+// ---------------------------------------------------------------- clients
+
+/// A connection whose reads and writes fail after DEADLINE.
+pub fn connect(address: impl ToSocketAddrs) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(DEADLINE)).expect("timeout");
+    stream.set_write_timeout(Some(DEADLINE)).expect("timeout");
+    stream.set_nodelay(true).expect("nodelay");
+    stream
+}
+
+/// Sends the bytes, half-closes, and gives all that comes back.
+pub fn exchange(stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
+    exchange_pieces(stream, &[bytes])
+}
+
+/// The same with a write for each piece. Sending and receiving go on at once,
+/// so that neither side can block the other.
+pub fn exchange_pieces(stream: TcpStream, pieces: &[&[u8]]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            pieces.iter().for_each(|piece| (&stream).write_all(piece).expect("send"));
+            stream.shutdown(Shutdown::Write).expect("shutdown");
+        });
+        while receive_some(&stream, &mut answer).expect("receive") > 0 {}
+    });
+    answer
+}
+
+/// Appends what has come, 0 bytes at end of file. Acknowledged at once: the
+/// servers leave Nagle's algorithm on, and a delay of 40 ms for each of many
+/// small lines adds up (TCP_QUICKACK, tcp(7)).
+pub fn receive_some(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut piece = [0; 65536];
+    stream.set_quickack(true)?;
+    let n = stream.read(&mut piece)?;
+    bytes.extend_from_slice(&piece[..n]);
+    Ok(n)
+}
+
+/// Receives exactly `n` bytes.
+pub fn receive(mut stream: &TcpStream, n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; n];
+    stream.read_exact(&mut bytes).expect("receive");
+    bytes
+}
+
+/// Closes the connection with a reset (SO_LINGER of 0 seconds, socket(7)).
+pub fn reset(stream: TcpStream) {
+    use std::os::fd::AsRawFd;
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option's value and its size are those of a linger.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as u32,
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+// ---------------------------------------------------------------- waiting
+
+/// Polls until the condition holds; panics after DEADLINE.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+// ---------------------------------------------------------------- /proc
+
+/// State letter and parent of a process, none when it does not exist (proc(5)).
+pub fn stat(pid: u32) -> Option<(char, u32)> {
+    let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let line = String::from_utf8_lossy(&line);
+    let mut fields = line[line.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// The children of a process, zombies too.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&child| matches!(stat(child), Some((_, parent)) if parent == pid)).collect()
+}
+
+/// What each open descriptor of a process points to: `socket:[4026]`, `/dev/null`.
+pub fn descriptors(pid: u32) -> Vec<(u32, String)> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let open = entries.flatten().filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, target.to_string_lossy().into_owned()))
+    });
+    open.collect()
+}
+
+/// One TCP socket of a process, with its own port and its peer's.
+#[derive(Debug)]
+pub struct Tcp {
+    pub listens: bool,
+    pub port: u16,
+    pub peer: u16,
+}
+
+/// The TCP sockets among a process's descriptors.
+pub fn tcp_sockets(pid: u32) -> Vec<Tcp> {
+    const TCP_LISTEN: &str = "0A";
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    let open = descriptors(pid);
+    let mut sockets = Vec::new();
+    for family in ["tcp", "tcp6"] {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{family}")).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let socket = format!("socket:[{}]", fields[9]);
+            if open.iter().any(|(_, target)| *target == socket) {
+                let (own, peer) = (port(fields[1]).unwrap(), port(fields[2]).unwrap());
+                sockets.push(Tcp { listens: fields[3] == TCP_LISTEN, port: own, peer });
+            }
+        }
+    }
+    sockets
+}
+
+/// The port of the process's listening TCP socket.
+pub fn listening_port(pid: u32) -> Option<u16> {
+    tcp_sockets(pid).iter().find(|tcp| tcp.listens).map(|tcp| tcp.port)
+}
+
+/// kill(2); a process that is gone already is no error.
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: kill takes no pointers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+// ---------------------------------------------------------------- the machine
+
+/// Whether a program is installed; says `skipped:` when it is not.
+pub fn tool(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    if !found {
+        skipped(&format!("no {name} here"));
+    }
+    found
+}
+
+/// Whether the machine has IPv6; says `skipped:` when it has not.
+pub fn ipv6() -> bool {
+    let found = TcpListener::bind("[::1]:0").is_ok();
+    if !found {
+        skipped("no IPv6 here");
+    }
+    found
+}
+
+/// Says so where the test's captured output would hide it; with
+/// FORKLINE_TEST_ALL=1 nothing may be skipped.
+pub fn skipped(why: &str) {
+    assert!(env::var("FORKLINE_TEST_ALL").as_deref() != Ok("1"), "skipped: {why}");
+    let test = thread::current().name().unwrap_or("test").to_owned();
+    let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
+}
+
+/// A path for a file of this test alone, removed in the end.
+pub struct Scratch(PathBuf);
+
+pub fn scratch(name: &str) -> Scratch {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{name}-{}-{n}", std::process::id());
+    Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+}
+
+impl Deref for Scratch {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<std::ffi::OsStr> for Scratch {
+    fn as_ref(&self) -> &std::ffi::OsStr {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

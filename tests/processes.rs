@@ -1,0 +1,191 @@
+//! One child per connection: whose it is, what it holds and how it ends.
+
+mod common;
+
+use common::*;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
+
+#[test]
+fn every_connection_has_its_own_child_of_the_server() {
+    let server = Server::start(&["echo", "0"]);
+    let clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    let ports: BTreeSet<u16> = clients.iter().map(local_port).collect();
+    let children = server.wait_for_children(5);
+    wait_for("each child holds one connection and no listening socket", || {
+        let served = children.iter().filter_map(|&child| match tcp_sockets(child)[..] {
+            [Tcp { listens: false, peer, .. }] => Some(peer),
+            _ => None,
+        });
+        served.collect::<BTreeSet<u16>>() == ports
+    });
+    wait_for("the server holds its listening socket and no connection", || {
+        matches!(tcp_sockets(server.pid)[..], [Tcp { listens: true, .. }])
+    });
+}
+
+#[test]
+fn a_child_ends_with_its_own_connection() {
+    let server = Server::start(&["rot13", "0"]);
+    let clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    server.wait_for_children(3);
+    for client in clients {
+        let child = child_of(&server, &client);
+        let others: Vec<_> = server.children().into_iter().filter(|&pid| pid != child).collect();
+        drop(client);
+        wait_for("its child is gone", || stat(child).is_none());
+        assert_eq!(server.children(), others);
+    }
+}
+
+#[test]
+fn twenty_thousand_connections_leave_nothing_behind() {
+    let server = Server::start(&["echo", "0"]);
+    let serve = |connections: usize| {
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                // Each thread at an address of its own: the ports of closed
+                // connections, in TIME_WAIT, do not run out.
+                let address = (Ipv4Addr::new(127, 0, 0, 2 + thread), server.port);
+                scope.spawn(move || {
+                    for _ in 0..connections / 4 {
+                        assert_eq!(say(&connect(address), b"hello\n"), b"hello\n");
+                    }
+                });
+            }
+        });
+        server.wait_for_children(0);
+        footprint(server.pid)
+    };
+    let before = serve(1_000); // everything has been touched once
+    let after = serve(20_000);
+    let grown = after.iter().zip(&before).any(|(after, before)| after > before);
+    assert!(!grown, "descriptors, resident and private KiB: {before:?}, then {after:?}");
+    wait_for("21000 reports", || server.stdout.lines().len() == 21_000);
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+#[test]
+fn children_that_end_together_are_all_reaped() {
+    let server = Server::start(&["rot13", "0"]);
+    for _ in 0..5 {
+        let clients = two_hundred(&server);
+        drop(clients);
+        server.wait_for_children(0);
+    }
+    for _ in 0..5 {
+        let clients = two_hundred(&server);
+        for child in server.children() {
+            kill(child as i32, libc::SIGKILL);
+        }
+        server.wait_for_children(0);
+        drop(clients);
+    }
+}
+
+/// One SIGCHLD stands for all 200: signals do not queue.
+#[test]
+fn children_that_end_while_the_server_is_stopped_are_all_reaped() {
+    let server = Server::start(&["echo", "0"]);
+    for _ in 0..3 {
+        let clients = two_hundred(&server);
+        server.signal(libc::SIGSTOP);
+        wait_for("the server stops", || state(server.pid) == 'T');
+        let children = server.children();
+        drop(clients);
+        wait_for("200 zombies", || children.iter().all(|&child| state(child) == 'Z'));
+        server.signal(libc::SIGCONT);
+        server.wait_for_children(0);
+    }
+    assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+}
+
+#[test]
+fn a_signal_to_a_child_disturbs_no_other_connection() {
+    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit outlives the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &no_core) };
+    let server = Server::start(&["echo", "0"]);
+    let bystander = server.connect();
+    let kept = server.wait_for_children(1);
+    for signal in 1..=64 {
+        let client = server.connect();
+        assert_eq!(say(&client, b"before\n"), b"before\n");
+        let child = *server.children().iter().find(|pid| !kept.contains(pid)).unwrap();
+        (&bystander).write_all(b"half ").expect("send");
+
+        kill(child as i32, signal);
+        match signal {
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
+                wait_for("the child stops", || state(child) == 'T');
+                kill(child as i32, libc::SIGCONT);
+                assert_eq!(say(&client, b"after\n"), b"after\n", "signal {signal}");
+            }
+            // Ignored by default, ignored by forkline or handled by it.
+            libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGPIPE | libc::SIGCHLD => {
+                assert_eq!(say(&client, b"after\n"), b"after\n", "signal {signal}");
+            }
+            // glibc's: a process that its posix_spawn starts ignores them.
+            32 | 33 => {}
+            _ => assert!(has_ended(&client), "signal {signal}"),
+        }
+        (&bystander).write_all(b"a line\n").expect("send");
+        assert_eq!(receive(&bystander, 12), b"half a line\n", "signal {signal}");
+        drop(client);
+        wait_for("the child is reaped", || server.children() == kept);
+    }
+    assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+/// Sends the bytes and receives as many.
+fn say(mut client: &TcpStream, bytes: &[u8]) -> Vec<u8> {
+    client.write_all(bytes).expect("send");
+    receive(client, bytes.len())
+}
+
+/// The connection ends, by end of file or by a reset.
+fn has_ended(mut client: &TcpStream) -> bool {
+    match client.read(&mut [0]) {
+        Ok(n) => n == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+fn two_hundred(server: &Server) -> Vec<TcpStream> {
+    let clients = (0..200).map(|_| server.connect()).collect();
+    server.wait_for_children(200);
+    clients
+}
+
+fn child_of(server: &Server, client: &TcpStream) -> u32 {
+    let port = local_port(client);
+    let mut found = None;
+    wait_for("a child holds the connection", || {
+        let mut children = server.children().into_iter();
+        found = children.find(|&child| tcp_sockets(child).iter().any(|tcp| tcp.peer == port));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn local_port(stream: &TcpStream) -> u16 {
+    stream.local_addr().expect("local address").port()
+}
+
+fn state(pid: u32) -> char {
+    stat(pid).map_or('-', |(state, _)| state)
+}
+
+/// Open descriptors, resident and private KiB (proc(5), smaps_rollup).
+fn footprint(pid: u32) -> [usize; 3] {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
+    let kib = |name: &str| {
+        let line = rollup.lines().find(|line| line.starts_with(name)).expect(name);
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    [descriptors(pid).len(), kib("Rss:"), kib("Private_Dirty:")]
+}

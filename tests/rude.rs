@@ -1,0 +1,307 @@
+//! Clients that are slow, silent or gone: each costs its own child, nobody else.
+
+mod common;
+
+use common::*;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const SERVICES: [&str; 2] = ["echo", "rot13"];
+
+#[test]
+fn one_byte_at_a_time() {
+    let text = b"\nOne byte.\n\0\r\nThe end";
+    for service in SERVICES {
+        let server = Server::start(&[service, "0"]);
+        let mut client = server.connect();
+        let child = server.wait_for_children(1)[0];
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            for byte in line {
+                let (_, sleeps) = comes_to_rest(child);
+                client.write_all(&[*byte]).expect("send");
+                wait_for("the child has taken the byte", || {
+                    at_rest(child).is_some_and(|(_, now)| now > sleeps)
+                });
+                if *byte != b'\n' {
+                    assert!(nothing_to_read(&client), "{service}: answered before the newline");
+                }
+            }
+            if line.ends_with(b"\n") {
+                assert_eq!(receive(&client, line.len()), answer(service, line));
+            }
+        }
+        client.shutdown(Shutdown::Write).expect("shutdown");
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).expect("receive");
+        assert_eq!(rest, answer(service, b"The end"));
+        is_undisturbed(&server);
+    }
+}
+
+#[test]
+fn a_reset_ends_its_child_and_is_not_worth_a_word() {
+    let lines = b"a line\n".repeat(10_000);
+    type Moment = (&'static str, fn(&TcpStream, &[u8]));
+    let moments: [Moment; 7] = [
+        ("before the first byte", |_, _| ()),
+        ("in a line", |client, _| send(client, b"half a line")),
+        ("before the answer is read", |client, _| send(client, b"a line\n")),
+        ("in a conversation", |client, _| {
+            send(client, b"a line\nhalf");
+            receive(client, 7);
+        }),
+        ("among many lines", send),
+        ("after a half-close", |client, lines| {
+            send(client, lines);
+            client.shutdown(Shutdown::Write).expect("shutdown");
+        }),
+        ("while the child waits to send", |client, _| {
+            fill(client);
+        }),
+    ];
+    for service in SERVICES {
+        let server = Server::start(&["-q", service, "0"]);
+        for (moment, act) in moments {
+            for settled in [false, true] {
+                let client = server.connect();
+                act(&client, &lines);
+                if settled {
+                    wait_for("the child waits or is gone", || {
+                        server.children().into_iter().all(|child| at_rest(child).is_some())
+                    });
+                }
+                reset(client);
+                wait_for(&format!("the child ends after a reset {moment}"), || {
+                    server.children().is_empty()
+                });
+            }
+        }
+        is_undisturbed(&server);
+    }
+}
+
+#[test]
+fn resets_at_random_moments() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for service in SERVICES {
+        let server = Server::start(&["-q", service, "0"]);
+        for _ in 0..500 {
+            let client = server.connect();
+            for _ in 0..random.usize(0..4) {
+                let bytes: Vec<u8> = (0..random.usize(0..3000)).map(|_| random.u8(..)).collect();
+                send(&client, &bytes);
+            }
+            if random.bool() {
+                client.shutdown(Shutdown::Write).expect("shutdown");
+            }
+            match random.u8(..3) {
+                0 => drop(client),
+                _ => reset(client),
+            }
+        }
+        is_undisturbed(&server);
+    }
+}
+
+#[test]
+fn a_half_close_first_and_then_everything_is_read() {
+    let mut text = b"a line of an unhurried client\n".repeat(2_000);
+    text.extend(b"and no newline");
+    for service in SERVICES {
+        let server = Server::start(&[service, "0"]);
+        let mut client = server.connect();
+        send(&client, &text);
+        client.shutdown(Shutdown::Write).expect("shutdown");
+        server.wait_for_children(0); // all is in the socket, the child has gone
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).expect("receive");
+        assert_eq!(got, answer(service, &text));
+        is_undisturbed(&server);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_blocks_its_child_and_loses_nothing() {
+    for service in SERVICES {
+        let server = Server::start(&["-q", service, "0"]);
+        let mut client = server.connect();
+        let child = server.wait_for_children(1)[0];
+        let sent = fill(&client);
+        assert!(sent.len() > 1 << 20, "blocked after only {} bytes", sent.len());
+        stays_at_rest(child);
+
+        let reader = client.try_clone().expect("clone");
+        let got = thread::scope(|scope| {
+            let reading = scope.spawn(|| read_while_signals_cut_sends_short(&reader, child));
+            client.write_all(b"and more\nthe end").expect("send");
+            client.shutdown(Shutdown::Write).expect("shutdown");
+            reading.join().expect("reader")
+        });
+        let sent = [&sent[..], b"and more\nthe end"].concat();
+        assert_eq!(got.len(), sent.len());
+        assert!(got == answer(service, &sent), "the bytes differ");
+        is_undisturbed(&server);
+    }
+}
+
+/// A send that is interrupted after it has taken some bytes returns their number
+/// (send(2)); SIGCHLD has a handler in the child too.
+fn read_while_signals_cut_sends_short(mut client: &TcpStream, child: u32) -> Vec<u8> {
+    let (mut got, mut piece) = (Vec::new(), [0; 65536]);
+    loop {
+        kill(child as i32, libc::SIGCHLD);
+        match client.read(&mut piece).expect("receive") {
+            0 => return got,
+            n => got.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+#[test]
+fn silence_costs_no_time() {
+    let server = Server::start(&["echo", "0"]);
+    stays_at_rest(server.pid);
+    let client = server.connect();
+    stays_at_rest(server.wait_for_children(1)[0]);
+    send(&client, b"half a line");
+    stays_at_rest(server.wait_for_children(1)[0]);
+    stays_at_rest(server.pid);
+}
+
+#[test]
+fn disconnects_before_the_first_byte() {
+    let server = Server::start(&["echo", "0"]);
+    for _ in 0..100 {
+        drop(server.connect());
+        reset(server.connect());
+        server.connect().shutdown(Shutdown::Write).expect("shutdown");
+    }
+    is_undisturbed(&server);
+    assert_eq!(server.stdout.lines(), ["server received 12 bytes", "server received 1 bytes"]);
+}
+
+/// A line, a half-close and a reset, all before the child looks: the line is
+/// still received, its answer meets EPIPE and so SIGPIPE. The C echo shows that
+/// it does: it ignores nothing.
+#[test]
+fn an_answer_to_a_closed_connection_does_not_kill() {
+    // SAFETY: no pointers. Orphans come to this process, which can wait for them.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+    let forkline = |service| Server::start(&["-q", service, "0"]);
+    for service in SERVICES {
+        let status = answer_to_nobody(forkline(service));
+        assert!(libc::WIFEXITED(status), "{service}: wait status {status:#x}");
+    }
+    let status = answer_to_nobody(Server::start_c("echo"));
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGPIPE);
+}
+
+fn answer_to_nobody(server: Server) -> i32 {
+    let client = server.connect();
+    let child = server.wait_for_children(1)[0];
+    kill(child as i32, libc::SIGSTOP);
+    wait_for("the child stops", || matches!(stat(child), Some(('T', _))));
+    send(&client, b"a line\n");
+    client.shutdown(Shutdown::Write).expect("shutdown");
+    reset(client);
+
+    server.signal(libc::SIGKILL);
+    let adopted = Some(('T', std::process::id()));
+    wait_for("this process has adopted the child", || stat(child) == adopted);
+    kill(child as i32, libc::SIGCONT);
+    let mut status = 0;
+    wait_for("the child ends", || {
+        // SAFETY: status outlives the call.
+        unsafe { libc::waitpid(child as i32, &mut status, libc::WNOHANG) == child as i32 }
+    });
+    status
+}
+
+/// What the service answers to these bytes.
+fn answer(service: &str, bytes: &[u8]) -> Vec<u8> {
+    let rotated = |&byte: &u8| match byte {
+        b'a'..=b'z' => (byte - b'a' + 13) % 26 + b'a',
+        b'A'..=b'Z' => (byte - b'A' + 13) % 26 + b'A',
+        other => other,
+    };
+    if service == "echo" { bytes.to_vec() } else { bytes.iter().map(rotated).collect() }
+}
+
+fn send(mut client: &TcpStream, bytes: &[u8]) {
+    client.write_all(bytes).expect("send");
+}
+
+fn nothing_to_read(client: &TcpStream) -> bool {
+    client.set_nonblocking(true).expect("nonblocking");
+    let result = client.peek(&mut [0]);
+    client.set_nonblocking(false).expect("nonblocking");
+    matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+/// Sends lines and reads nothing until no more has been taken for a while.
+fn fill(mut client: &TcpStream) -> Vec<u8> {
+    const ENOUGH: usize = 64 << 20; // the kernel's limits, four times 4 to 6 MiB, are far below
+    let lines = b"Megabytes of lines that nobody reads. ".repeat(20);
+    let piece = [&lines[..], b"\n"].concat().repeat(80);
+    let mut sent = Vec::new();
+    let mut last = Instant::now();
+    client.set_nonblocking(true).expect("nonblocking");
+    while last.elapsed() < Duration::from_millis(200) {
+        match client.write(&piece[sent.len() % piece.len()..]) {
+            Ok(n) => {
+                sent.extend_from_slice(&piece[sent.len() % piece.len()..][..n]);
+                last = Instant::now();
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("send: {error}"),
+        }
+        assert!(sent.len() < ENOUGH, "never blocked");
+    }
+    client.set_nonblocking(false).expect("nonblocking");
+    sent
+}
+
+/// Processor time used (in clock ticks, proc(5)) and how often it has gone to
+/// sleep, of a process that sleeps now.
+fn at_rest(pid: u32) -> Option<(u64, u64)> {
+    let switches = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let switches = switches.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+    let switches = switches.split_whitespace().nth(1)?.parse().ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+    let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+    (fields[0] == "S").then_some((ticks, switches))
+}
+
+fn comes_to_rest(pid: u32) -> (u64, u64) {
+    let mut rest = None;
+    wait_for("the process sleeps", || {
+        rest = at_rest(pid);
+        rest.is_some()
+    });
+    rest.unwrap()
+}
+
+/// Over a while it neither runs nor wakes.
+fn stays_at_rest(pid: u32) {
+    wait_for("the process blocks and stays so", || {
+        let before = at_rest(pid);
+        thread::sleep(Duration::from_millis(300)); // the time it is watched
+        before.is_some() && at_rest(pid) == before
+    });
+}
+
+/// Nobody is left, nothing was said, and the next client is served.
+fn is_undisturbed(server: &Server) {
+    server.wait_for_children(0);
+    assert_eq!(exchange(server.connect(), b"12345678901\n.").len(), 13);
+    server.wait_for_children(0);
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}

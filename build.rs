@@ -16,7 +16,7 @@ fn main() {
         fs::write(format!("{out}/lib{library}.a"), "!<arch>\n").unwrap();
         fs::write(format!("{out}/lib{library}.so"), "").unwrap();
     }
-    println!("cargo::rustc-link-search=native={out}");
+    link(&format!("-L{out}"));
     if env::var("PROFILE").unwrap() != "release" {
         // Unoptimised code holds tables of pointers, which a static-pie would
         // need relocations for: a debug build has a fixed address instead.

@@ -49,9 +49,9 @@ fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
 
 fn parse_v6(text: &[u8]) -> Option<Ipv6Addr> {
     let gap = text.windows(2).position(|two| two == b"::");
-    let (mut groups, n) = groups(text.get(..gap.unwrap_or(text.len()))?)?;
+    let (mut groups, n) = groups(text.get(..gap.unwrap_or(text.len()))?, gap.is_none())?;
     if let Some(gap) = gap {
-        let (after, m) = self::groups(text.get(gap + 2..)?)?;
+        let (after, m) = self::groups(text.get(gap + 2..)?, true)?;
         // "::" stands for one group of zeros at least.
         let zeros = 8usize.checked_sub(n + m).filter(|&zeros| zeros > 0)?;
         for (group, after) in groups.iter_mut().skip(n + zeros).zip(after) {
@@ -63,15 +63,18 @@ fn parse_v6(text: &[u8]) -> Option<Ipv6Addr> {
     Some(Ipv6Addr::from_segments(groups))
 }
 
-/// Groups of hexadecimal digits between colons, and how many there are. The
-/// last two may be written as an IPv4 address.
-fn groups(text: &[u8]) -> Option<([u16; 8], usize)> {
+/// Groups of hexadecimal digits between colons, and how many there are. At the
+/// end of the address the last two may be written as an IPv4 address.
+fn groups(text: &[u8], at_end: bool) -> Option<([u16; 8], usize)> {
     let (mut groups, mut n) = ([0; 8], 0);
     let mut rest = (!text.is_empty()).then_some(text);
     while let Some(text) = rest {
         let part;
         (part, rest) = split_once(text, b':');
-        if let (None, Some(v4)) = (rest, parse_v4(part)) {
+        if at_end
+            && rest.is_none()
+            && let Some(v4) = parse_v4(part)
+        {
             let [a, b, c, d] = v4.octets();
             *groups.get_mut(n)? = u16::from_be_bytes([a, b]);
             *groups.get_mut(n + 1)? = u16::from_be_bytes([c, d]);

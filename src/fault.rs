@@ -48,7 +48,7 @@ impl Fault {
 /// delivered and tells the client (socket(7), SO_LINGER; RFC 9293, 3.6).
 pub fn reset(connfd: Fd) {
     // On, for no seconds.
-    let _ = sys::setsockopt(connfd, libc::SOL_SOCKET, libc::SO_LINGER, 1);
+    let _ = sys::setsockopt(connfd, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
 }
 
 /// A client that may not have one more child.

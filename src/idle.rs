@@ -11,8 +11,10 @@ pub fn limit(connfd: Fd, seconds: u32) {
     if seconds == 0 {
         return;
     }
+    // Two 64-bit numbers, little-endian: seconds and microseconds.
+    let timeval = [seconds, 0, 0, 0];
     for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
-        if let Err(e) = setsockopt(connfd, SOL_SOCKET, option, seconds) {
+        if let Err(e) = setsockopt(connfd, SOL_SOCKET, option, &timeval) {
             Fault("setsockopt", e).warn();
         }
     }
@@ -33,7 +35,7 @@ pub fn find_dead_peers(listenfd: Fd) {
         (IPPROTO_TCP, libc::TCP_KEEPINTVL, 20),
         (IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
     ] {
-        if let Err(e) = setsockopt(listenfd, level, option, value) {
+        if let Err(e) = setsockopt(listenfd, level, option, &[value]) {
             Fault("setsockopt", e).warn();
         }
     }

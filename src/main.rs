@@ -188,10 +188,10 @@ fn bound_socket(addr: &SocketAddr) -> Result<Fd, Fault> {
     let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let fd = sys::socket(family).map_err(|e| Fault("socket", e))?;
     // Bind again at once after a restart, though old connections are in TIME_WAIT.
-    let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
+    let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &[1]);
     if addr.ip() == Ipv6Addr::UNSPECIFIED {
         // Whatever the system's default: IPv4 clients too.
-        let _ = setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+        let _ = setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &[0]);
     }
     bind(fd, addr).inspect_err(|_| close(fd)).map_err(|e| Fault("bind", e))?;
     Ok(fd)

@@ -60,11 +60,11 @@ fn twenty_thousand_connections_leave_nothing_behind() {
         server.wait_for_children(0);
         footprint(server.pid)
     };
-    let before = serve(1_000); // everything has been touched once
+    let before = serve(4_000); // everything has been touched once
     let after = serve(20_000);
     let grown = after.iter().zip(&before).any(|(after, before)| after > before);
     assert!(!grown, "descriptors, resident and private KiB: {before:?}, then {after:?}");
-    wait_for("21000 reports", || server.stdout.lines().len() == 21_000);
+    wait_for("24000 reports", || server.stdout.lines().len() == 24_000);
     assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
 }
 
@@ -138,7 +138,9 @@ fn a_signal_to_a_child_disturbs_no_other_connection() {
         wait_for("the child is reaped", || server.children() == kept);
     }
     assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
-    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    let lines = server.stderr.lines();
+    let others = lines.iter().filter(|line| !line.starts_with("forkline: end pid "));
+    assert_eq!(others.count(), 1, "{}", server.stderr.text());
 }
 
 /// Sends the bytes and receives as many.

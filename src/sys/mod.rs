@@ -162,13 +162,11 @@ pub fn socket(family: c_int) -> Result<Fd> {
     }
 }
 
-/// setsockopt(2), for an option that is an int or a structure that begins with
-/// one and may else be zero: the kernel takes what it needs of 16 bytes.
+/// setsockopt(2), for an option that is an int or a structure of them.
 #[inline(never)]
-pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: u32) -> Result<()> {
-    let value = [value.into(), 0u64];
+pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> Result<()> {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
-    let (start, len) = (&raw const value as usize, size_of_val(&value));
+    let (start, len) = (value.as_ptr() as usize, size_of_val(value));
     // SAFETY: the kernel reads as many bytes as it is told that `value` has.
     ret(unsafe { arch::syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) })?;
     Ok(())

@@ -484,19 +484,6 @@ fn sockets(pid: u32) -> usize {
     descriptors(pid).iter().filter(|(_, target)| target.starts_with("socket:")).count()
 }
 
-/// Gives this thread, and what it starts, a network that has loopback only.
-fn own_network() -> bool {
-    // SAFETY: no pointers.
-    if !tool("ip") {
-        return false;
-    }
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        skipped("no permission for a network namespace");
-        return false;
-    }
-    run(Command::new("ip").args(["link", "set", "lo", "up"])).status.success()
-}
-
 /// An address in 2001:db8::/32 (RFC 3849), often with runs of zeros.
 fn some_ipv6(random: &mut fastrand::Rng) -> Ipv6Addr {
     let mut groups = [0; 8];

@@ -11,8 +11,9 @@
 use std::env;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 use std::os::linux::net::TcpStreamExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -293,7 +294,6 @@ pub fn receive(mut stream: &TcpStream, n: usize) -> Vec<u8> {
 
 /// Closes the connection with a reset (SO_LINGER of 0 seconds, socket(7)).
 pub fn reset(stream: TcpStream) {
-    use std::os::fd::AsRawFd;
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the option's value and its size are those of a linger.
     let result = unsafe {
@@ -407,6 +407,26 @@ pub fn ipv6() -> bool {
         skipped("no IPv6 here");
     }
     found
+}
+
+/// Gives this thread, and what it starts from now on, a network that has
+/// loopback only (`unshare -n`, `ip link set lo up`); says `skipped:` where that
+/// is not permitted.
+pub fn own_network() -> bool {
+    // SAFETY: no pointers.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        skipped("no permission for a network of its own");
+        return false;
+    }
+    // SAFETY: all its fields are numbers.
+    let mut lo: libc::ifreq = unsafe { std::mem::zeroed() };
+    lo.ifr_name[..2].copy_from_slice(&b"lo".map(|c| c as libc::c_char));
+    lo.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // SAFETY: for this request (netdevice(7)) the kernel reads an ifreq.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &lo) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    true
 }
 
 /// Says so where the test's captured output would hide it; with

@@ -78,7 +78,7 @@ pub fn admit(client: &SocketAddr) -> Option<usize> {
     let source = source(client);
     let of_source = children.counts.get(source).unwrap_or(0);
     if of_source >= MAX_PER_SOURCE.load(Relaxed).into() {
-        fault::refuse(client, of_source, verbose());
+        fault::refuse(client, of_source);
         return None;
     }
     children.counts.set(source, of_source + 1);

@@ -68,7 +68,10 @@ pub unsafe extern "C" fn restorer() -> ! {
 #[inline(always)]
 pub fn equal(block: [u8; 16], c: u8) -> u32 {
     // SAFETY: every x86-64 has SSE2, and any 16 bytes are a vector.
-    unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(transmute(block), _mm_set1_epi8(c as i8))) as u32 }
+    unsafe {
+        let bytes = transmute::<[u8; 16], __m128i>(block);
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(c as i8))) as u32
+    }
 }
 
 /// rot13 of each byte. The comparisons are signed: no byte above 127 is a letter.

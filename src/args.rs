@@ -16,14 +16,14 @@ usage: forkline [OPTIONS] echo PORT
 
 PORT 0: the kernel chooses. No PORT for rot13: 50005.
 
-  -b, --bind ADDR         listen on this numeric address only
+  -b, --bind ADDR         listen on this address only
   -c, --max-children N    serve at most N clients at once (1024)
   -C, --max-per-source N  and N of one IPv4 address or IPv6 /64
-  -g, --grace SECS        what clients get to finish at the end (10)
+  -g, --grace SECS        to finish in at the end (10)
   -t, --idle SECS         end connections silent for so long
   -u, --user UID[:GID]    become this user after binding
   -q, --quiet             report nothing
-  -v, --verbose           tell of each child's start and end
+  -v, --verbose           tell of each start and end
   -h, --help              show this help
   -V, --version           show the version
 ";

@@ -74,6 +74,7 @@ pub fn wait_for_place() {
 /// Counts a child for this client before it is forked, and returns the number
 /// of children with it; nothing if its source has as many as it may.
 pub fn admit(client: &SocketAddr) -> Option<usize> {
+    settle();
     let children = &*CHILDREN;
     let source = source(client);
     let of_source = children.counts.get(source).unwrap_or(0);

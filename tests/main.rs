@@ -7,6 +7,8 @@ mod activation;
 mod binary;
 mod clients;
 mod confine;
+mod drain;
+mod faults;
 mod limits;
 mod processes;
 mod reports;

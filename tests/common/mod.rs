@@ -10,10 +10,10 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::ops::Deref;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::linux::net::TcpStreamExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -59,14 +59,9 @@ impl Server {
     /// Without a readiness line (stderr elsewhere or closed) the port is read
     /// from /proc.
     pub fn spawn(command: &mut Command) -> Server {
-        let mut child = command.process_group(0).spawn().expect("server starts");
-        let stdout = Collected::from(child.stdout.take());
-        let stderr = Collected::from(child.stderr.take());
-        let pid = child.id();
-        let mut server = Server { port: 0, pid, stdout, stderr, child };
+        let mut server = Server::launch(command);
         wait_for("the server is ready", || {
-            let ended = server.child.try_wait().expect("try_wait");
-            if let Some(status) = ended {
+            if let Some(status) = server.ended() {
                 panic!("server ended, {status}: {}", server.stderr.text());
             }
             server.port = server.find_port().unwrap_or(0);
@@ -75,7 +70,21 @@ impl Server {
         server
     }
 
-    fn find_port(&self) -> Option<u16> {
+    /// The same, but it may never be ready: its port is 0 for now.
+    pub fn launch(command: &mut Command) -> Server {
+        let mut child = command.process_group(0).spawn().expect("server starts");
+        let stdout = Collected::from(child.stdout.take());
+        let stderr = Collected::from(child.stderr.take());
+        Server { port: 0, pid: child.id(), stdout, stderr, child }
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("try_wait")
+    }
+
+    /// Its port, once it is ready.
+    pub fn find_port(&self) -> Option<u16> {
         if self.stderr.ended() {
             return listening_port(self.pid);
         }
@@ -117,7 +126,7 @@ impl Server {
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the server ends", || {
-            status = self.child.try_wait().expect("try_wait");
+            status = self.ended();
             status.is_some()
         });
         status.unwrap()
@@ -248,11 +257,50 @@ impl Collected {
 
 /// A connection whose reads and writes fail after DEADLINE.
 pub fn connect(address: impl ToSocketAddrs) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("connect");
+    prepared(TcpStream::connect(address).expect("connect"))
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).expect("timeout");
     stream.set_write_timeout(Some(DEADLINE)).expect("timeout");
     stream.set_nodelay(true).expect("nodelay");
     stream
+}
+
+/// The same from an address that the kernel would not choose by itself.
+pub fn connect_from(source: impl Into<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let result = |value: i32| if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) };
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let (from, to) = (sockaddr((source.into(), 0).into()), sockaddr(to));
+    let len = from.len() as u32;
+    // SAFETY: the socket is new and ours; of each address and of the option
+    // the kernel reads as many bytes as it is told.
+    let stream = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        let stream = TcpStream::from_raw_fd(result(libc::socket(family, kind, 0))?);
+        let fd = stream.as_raw_fd();
+        // The port is chosen by connect, which may take one that is in TIME_WAIT
+        // elsewhere (ip(7)).
+        let (option, on) = (libc::IP_BIND_ADDRESS_NO_PORT, 1i32);
+        libc::setsockopt(fd, libc::SOL_IP, option, (&raw const on).cast(), 4);
+        result(libc::bind(fd, from.as_ptr().cast(), len))?;
+        result(libc::connect(fd, to.as_ptr().cast(), len))?;
+        stream
+    };
+    Ok(prepared(stream))
+}
+
+/// As a sockaddr_in6; a sockaddr_in is the beginning of one (ip(7), ipv6(7)).
+fn sockaddr(address: SocketAddr) -> [u8; size_of::<libc::sockaddr_in6>()] {
+    let mut bytes = [0; _];
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u16;
+    bytes[..2].copy_from_slice(&family.to_ne_bytes());
+    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(ip) => bytes[4..8].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => bytes[8..24].copy_from_slice(&ip.octets()),
+    }
+    bytes
 }
 
 /// Sends the bytes, half-closes, and gives all that comes back.
@@ -283,7 +331,7 @@ pub fn receive_some(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<u
     let n = loop {
         match stream.read(&mut piece) {
             // A timeout rules out a restart, though no handler runs (signal(7)).
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => break result?,
         }
     };
@@ -296,6 +344,53 @@ pub fn receive(mut stream: &TcpStream, n: usize) -> Vec<u8> {
     let mut bytes = vec![0; n];
     stream.read_exact(&mut bytes).expect("receive");
     bytes
+}
+
+/// Sends the bytes and receives as many.
+pub fn say(mut stream: &TcpStream, bytes: &[u8]) -> Vec<u8> {
+    stream.write_all(bytes).expect("send");
+    receive(stream, bytes.len())
+}
+
+/// What the service answers to these bytes.
+pub fn answer(service: &str, bytes: &[u8]) -> Vec<u8> {
+    let rotated = |&byte: &u8| match byte {
+        b'a'..=b'z' => (byte - b'a' + 13) % 26 + b'a',
+        b'A'..=b'Z' => (byte - b'A' + 13) % 26 + b'A',
+        other => other,
+    };
+    if service == "echo" { bytes.to_vec() } else { bytes.iter().map(rotated).collect() }
+}
+
+/// How a connection ends for its client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
+    /// The end of file: the other side has sent all that it wanted to.
+    Closed,
+    Reset,
+}
+
+/// Receives to the end.
+pub fn receive_all(stream: &TcpStream) -> (Vec<u8>, End) {
+    let mut bytes = Vec::new();
+    loop {
+        match receive_some(stream, &mut bytes) {
+            Ok(0) => return (bytes, End::Closed),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return (bytes, End::Reset),
+            Err(error) => panic!("receive: {error}"),
+        }
+    }
+}
+
+/// Bytes that this end has sent and that the other's kernel has not
+/// acknowledged (tcp(7), SIOCOUTQ).
+pub fn unacknowledged(stream: &TcpStream) -> usize {
+    let mut bytes: i32 = 0;
+    // SAFETY: the kernel writes an int.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    bytes as usize
 }
 
 /// Closes the connection with a reset (SO_LINGER of 0 seconds, socket(7)).
@@ -334,6 +429,22 @@ pub fn stat(pid: u32) -> Option<(char, u32)> {
     let mut fields = line[line.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?.chars().next()?;
     Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Its state letter, `-` when it does not exist.
+pub fn state(pid: u32) -> char {
+    stat(pid).map_or('-', |(state, _)| state)
+}
+
+/// Stops a process and waits until it has stopped.
+pub fn stop(pid: u32) {
+    kill(pid as i32, libc::SIGSTOP);
+    wait_for("the process stops", || state(pid) == 'T');
+}
+
+/// It has ended. An orphan's zombie is its new parent's business.
+pub fn has_ended(pid: u32) -> bool {
+    matches!(state(pid), '-' | 'Z')
 }
 
 /// The children of a process, zombies too.

@@ -1,0 +1,844 @@
+//! The end of the server and of its children: which signals bring it, what the
+//! clients still get, and that nobody is left.
+
+use crate::common::*;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What asks for a drain.
+const ASK: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// A grace time that a test does not survive.
+const FOREVER: &str = "86400";
+
+// ---------------------------------------------------------------- random moments
+
+const ROUNDS: usize = 100;
+const CLIENTS: usize = 200;
+
+/// 200 clients in every state, and a signal at a random moment: whatever the
+/// kernel has acknowledged to a client is answered, or the client is told by a
+/// reset. An end of file that comes before the whole answer is the failure.
+#[test]
+fn no_client_meets_silence() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let (next, whole, reset) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let round = next.fetch_add(1, Ordering::Relaxed);
+                    if round >= ROUNDS {
+                        break;
+                    }
+                    let random = fastrand::Rng::with_seed(seed.wrapping_add(round as u64));
+                    let ends = one_round(random);
+                    let resets = ends.iter().filter(|&&end| end == End::Reset).count();
+                    reset.fetch_add(resets, Ordering::Relaxed);
+                    whole.fetch_add(ends.len() - resets, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (whole, reset) = (whole.into_inner(), reset.into_inner());
+    println!("{ROUNDS} rounds: {whole} clients were answered, {reset} told by a reset");
+    assert!(whole > ROUNDS && reset > ROUNDS, "the rounds are too tame");
+}
+
+/// How the connections ended for those clients who stayed to see it.
+fn one_round(mut random: fastrand::Rng) -> Vec<End> {
+    let service = ["echo", "rot13"][random.usize(..2)];
+    let letter = |_| if random.u8(..40) == 0 { b'\n' } else { random.u8(b' '..b'~') };
+    let text: Vec<u8> = (0..40_000).map(letter).collect();
+    let answer = answer(service, &text);
+    let cap = ["1024", "50"][random.usize(..2)];
+    let idle = ["0", "60"][random.usize(..2)];
+    let mut server =
+        Server::start(&["-q", "-g", "1", "-c", cap, "-t", idle, "-b", "127.0.0.1", service, "0"]);
+    let (pid, signal) = (server.pid as i32, ASK[random.usize(..3)]);
+    let moment = Duration::from_micros(random.u64(..150_000));
+    let mut clients = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(moment);
+            kill(pid, signal);
+        });
+        let mut wanted = CLIENTS;
+        while !has_ended(server.pid) {
+            for _ in 0..wanted.min(40) {
+                // Not from 127.0.0.1, or a connection to a port that is closed
+                // already might be one to itself.
+                match connect_from([127, 0, 0, 2], ([127, 0, 0, 1], server.port).into()) {
+                    Ok(stream) => {
+                        clients.push(Client::new(stream, &text, &answer, &mut random));
+                        wanted -= 1;
+                    }
+                    Err(_) => wanted = 0,
+                }
+            }
+            clients.retain_mut(|client| client.step());
+            thread::sleep(Duration::from_micros(200));
+        }
+    });
+    assert!(server.wait().success());
+    assert!(nobody_in_group(pid), "somebody is left");
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    clients.iter_mut().map(Client::last_words).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Habit {
+    /// Sends what it has to and reads what comes.
+    Plain,
+    /// Waits for an answer before it goes on.
+    Talks,
+    /// Half-closes when it has sent all.
+    Shuts,
+    /// Leaves with a reset.
+    Resets,
+    /// Closes whatever is still to come.
+    Leaves,
+}
+
+struct Client<'a> {
+    stream: TcpStream,
+    text: &'a [u8],
+    answer: &'a [u8],
+    habit: Habit,
+    /// Bytes that it wants to send: the text, again and again.
+    budget: usize,
+    /// Steps before it reads, or leaves.
+    patience: u32,
+    sent: usize,
+    answered: usize,
+    shut: bool,
+    /// A send has met a reset.
+    broken: bool,
+    end: Option<End>,
+}
+
+impl<'a> Client<'a> {
+    fn new(
+        stream: TcpStream,
+        text: &'a [u8],
+        answer: &'a [u8],
+        random: &mut fastrand::Rng,
+    ) -> Client<'a> {
+        stream.set_nonblocking(true).expect("nonblocking");
+        let habit = match random.u8(..10) {
+            0..5 => Habit::Plain,
+            5 => Habit::Talks,
+            6..8 => Habit::Shuts,
+            8 => Habit::Resets,
+            _ => Habit::Leaves,
+        };
+        let budget = match random.u8(..50) {
+            0..10 => 0,
+            10..25 => random.usize(1..40), // often half a line
+            25..40 => random.usize(..5_000),
+            40..49 => random.usize(..200_000),
+            _ => random.usize(..8_000_000),
+        };
+        let patience = match random.u8(..10) {
+            0..6 => 0,
+            6..8 => random.u32(..100),
+            // Now and then somebody who holds the drain to the end.
+            _ => random.u32(..4) * 1000,
+        };
+        let (shut, broken, end) = (false, false, None);
+        let (sent, answered) = (0, 0);
+        Client { stream, text, answer, habit, budget, patience, sent, answered, shut, broken, end }
+    }
+
+    /// Sends and receives what can be without waiting, and stays or leaves.
+    fn step(&mut self) -> bool {
+        if self.end.is_some() {
+            return true;
+        }
+        let due = self.patience == 0;
+        self.patience = self.patience.saturating_sub(1);
+        match self.habit {
+            Habit::Resets if due && self.sent == self.budget => {
+                reset(self.stream.try_clone().expect("clone"));
+                return false;
+            }
+            Habit::Leaves if due && self.sent == self.budget => return false,
+            _ if due => self.receive(),
+            _ => {}
+        }
+        let wait = self.habit == Habit::Talks && self.sent - self.answered > 1000;
+        if self.sent < self.budget && !wait {
+            // Those who have much to say are quick.
+            (0..=self.budget / 200_000).for_each(|_| self.send());
+        } else if self.sent == self.budget && self.habit == Habit::Shuts && !self.shut {
+            self.shut = true;
+            self.broken |= self.stream.shutdown(Shutdown::Write).is_err();
+        }
+        true
+    }
+
+    fn send(&mut self) {
+        let piece = &self.text[self.sent % self.text.len()..];
+        let piece = &piece[..piece.len().min(self.budget - self.sent)];
+        match self.stream.write(piece) {
+            Ok(n) => self.sent += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.broken = true,
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut piece = [0; 65536];
+        match self.stream.read(&mut piece) {
+            Ok(0) if self.broken => self.end = Some(End::Reset),
+            Ok(0) => self.has_closed(),
+            Ok(n) => {
+                let mut rest = &piece[..n];
+                while !rest.is_empty() {
+                    let expected = &self.answer[self.answered % self.answer.len()..];
+                    let n = rest.len().min(expected.len());
+                    assert!(rest[..n] == expected[..n], "an answer to something else");
+                    self.answered += n;
+                    rest = &rest[n..];
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+                self.end = Some(End::Reset);
+            }
+        }
+    }
+
+    /// The end of file has come: so must have the answer to all that has been
+    /// acknowledged. What has not may be told of by a reset that comes later.
+    fn has_closed(&mut self) {
+        let own_end = usize::from(self.shut); // it is acknowledged like a byte
+        let taken = self.sent - unacknowledged(&self.stream).saturating_sub(own_end);
+        assert!(
+            self.answered >= taken,
+            "silence: {:?}, {taken} bytes taken of {}, {} answered",
+            self.habit,
+            self.sent,
+            self.answered
+        );
+        self.end = Some(End::Closed);
+    }
+
+    /// After the server's end: what has come, and how it ended.
+    fn last_words(&mut self) -> End {
+        self.stream.set_nonblocking(false).expect("blocking");
+        while self.end.is_none() {
+            self.receive();
+        }
+        if self.end == Some(End::Closed) && self.answered < self.sent && !self.broken {
+            wait_for("a reset tells what has not been answered", || {
+                self.stream.take_error().expect("take_error").is_some()
+            });
+            self.end = Some(End::Reset);
+        }
+        self.end.unwrap()
+    }
+}
+
+fn nobody_in_group(pgid: i32) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(-pgid, 0) != 0 }
+}
+
+// ---------------------------------------------------------------- the good end
+
+/// Nobody is surprised by the signal: all that was sent has been taken, so
+/// everybody gets the whole answer and then the end of file.
+#[test]
+fn what_has_been_taken_is_answered() {
+    for (service, signal) in [("echo", ASK[0]), ("rot13", ASK[1]), ("echo", ASK[2])] {
+        let mut server = Server::start(&["-q", "-g", FOREVER, service, "0"]);
+        let line = b"A line, ".repeat(30);
+        let lines = [&line[..], b"\n"].concat();
+        let texts: [&[u8]; 5] = [b"", b"half a line", b"one\ntwo", &lines, &lines.repeat(2000)];
+        let clients: Vec<_> = (0..CLIENTS).map(|i| (server.connect(), texts[i % 5])).collect();
+        server.wait_for_children(CLIENTS);
+        thread::scope(|scope| {
+            for (mut client, text) in clients.iter().map(|(client, text)| (client, text)) {
+                scope.spawn(move || {
+                    client.write_all(text).expect("send");
+                    wait_for("all is taken", || unacknowledged(client) == 0);
+                });
+            }
+        });
+        server.signal(signal);
+        for (client, text) in &clients {
+            let (bytes, end) = receive_all(client);
+            assert!(bytes == answer(service, text) && end == End::Closed, "{end:?}");
+        }
+        assert!(server.wait().success(), "signal {signal}");
+        assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    }
+}
+
+/// Ctrl-C in a terminal: the children get the signal too, from the terminal
+/// and from the server.
+#[test]
+fn ctrl_c_reaches_the_children_twice() {
+    let mut server = Server::start(&["-g", FOREVER, "echo", "0"]);
+    let clients: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for mut client in &clients {
+        client.write_all(b"one\ntwo").expect("send");
+        assert_eq!(receive(client, 4), b"one\n");
+        wait_for("all is taken", || unacknowledged(client) == 0);
+    }
+    kill(-(server.pid as i32), libc::SIGINT);
+    for client in &clients {
+        assert_eq!(receive_all(client), (b"two".to_vec(), End::Closed));
+    }
+    assert!(server.wait().success());
+    server.stdout.wait_for("server received 3 bytes\n");
+}
+
+/// A signal between two steps of the server must not be lost, wherever: strace
+/// sends one with every call that it makes, from the first to the last.
+#[test]
+fn a_signal_at_any_call_of_the_start_ends_it() {
+    if !tool("strace") {
+        return;
+    }
+    let output = scratch("trace");
+    let server = Server::spawn(&mut strace(&output, &[], &["echo", "0"]));
+    wait_for("it accepts", || fs::read_to_string(&*output).unwrap().contains("accept("));
+    drop(server);
+    let trace = fs::read_to_string(&*output).expect("trace");
+    let mut seen = Vec::new();
+    for line in trace.lines().skip(1) {
+        let Some((call, _)) = line.split_once('(') else { break };
+        let call = call.rsplit(' ').next().unwrap();
+        seen.push(call);
+        let when = seen.iter().filter(|&&other| other == call).count();
+        for signal in ["TERM", "INT", "HUP"] {
+            let inject = format!("inject={call}:signal={signal}:when={when}");
+            let status =
+                run(&mut strace(Path::new("/dev/null"), &[&inject], &["echo", "0"])).status;
+            // Before it can be caught it ends the program by itself.
+            let caught = seen.iter().filter(|&&call| call == "rt_sigaction").count() >= 3;
+            assert!(status.success() || !caught && status.signal().is_some(), "{inject}: {status}");
+        }
+    }
+    assert!(seen.contains(&"accept"), "{trace}");
+    println!("{} calls, 3 signals each", seen.len());
+}
+
+#[test]
+fn a_signal_at_any_call_of_the_service_is_a_drain() {
+    if !tool("strace") {
+        return;
+    }
+    let output = scratch("trace");
+    let calls = "accept clone close recvfrom sendto wait4 rt_sigreturn futex";
+    for call in calls.split(' ') {
+        let mut hits = 0;
+        // The first accept is still the start.
+        let first = if call == "accept" { 2 } else { 1 };
+        for when in first..first + 3 {
+            let inject = format!("inject={call}:signal=TERM:when={when}");
+            // With one place, so that it has to wait for it too.
+            let args = ["-q", "-c", "1", "-g", FOREVER, "-b", "127.0.0.1", "echo", "0"];
+            let mut server = Server::spawn(&mut strace(&output, &[&inject], &args));
+            let forkline = children_of(server.pid);
+            for _ in 0..3 {
+                two_conversations(server.port);
+            }
+            forkline.iter().for_each(|&pid| kill(pid as i32, libc::SIGTERM));
+            assert!(server.wait().success(), "{inject}");
+            hits += fs::read_to_string(&*output).unwrap().matches("si_code=SI_KERNEL").count();
+        }
+        assert!(hits > 0, "no {call}");
+    }
+}
+
+/// Two clients at once; each gets its answer, a reset or no connection.
+fn two_conversations(port: u16) {
+    let connect = || connect_from([127, 0, 0, 2], ([127, 0, 0, 1], port).into()).ok();
+    let clients = [connect(), connect()];
+    for mut client in clients.iter().flatten() {
+        // It may be over already.
+        let _ = client.write_all(b"a line\nhalf").and_then(|()| client.shutdown(Shutdown::Write));
+    }
+    for client in clients.iter().flatten() {
+        let (bytes, end) = receive_all(client);
+        assert!(end == End::Reset || bytes == b"a line\nhalf", "silence after {bytes:?}");
+    }
+}
+
+#[test]
+fn a_signal_while_it_waits_for_a_place() {
+    for signal in ASK {
+        let mut server = Server::start(&["-c", "2", "-g", FOREVER, "echo", "0"]);
+        let served = [server.connect(), server.connect()];
+        for client in &served {
+            assert_eq!(say(client, b"a line\n"), b"a line\n");
+        }
+        let waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
+        for mut client in &waiting {
+            client.write_all(b"a line\n").expect("send");
+        }
+        wait_for("the server waits for a place", || calls(server.pid, libc::SYS_futex));
+        server.signal(signal);
+        for client in &served {
+            assert_eq!(receive_all(client), (vec![], End::Closed));
+        }
+        for client in &waiting {
+            assert_eq!(receive_all(client), (vec![], End::Reset), "signal {signal}");
+        }
+        assert!(server.wait().success());
+    }
+}
+
+// ---------------------------------------------------------------- the hard end
+
+/// A client who sends and never reads, until its child waits in send.
+fn deaf_client(server: &Server) -> TcpStream {
+    let (mut client, child) = client_and_child(server);
+    let lines = b"A line that nobody hears.\n".repeat(1000);
+    client.set_nonblocking(true).expect("nonblocking");
+    wait_for("its child waits in send", || {
+        let full = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+        client.write(&lines).is_err_and(full) && calls(child, libc::SYS_sendto)
+    });
+    client.set_nonblocking(false).expect("blocking");
+    client
+}
+
+/// Whether the process is blocked in this call (proc(5), syscall).
+fn calls(pid: u32, number: i64) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').next() == Some(&number.to_string())
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [
+        (libc::SIGTERM, libc::SIGTERM),
+        (libc::SIGTERM, libc::SIGINT),
+        (libc::SIGINT, libc::SIGHUP),
+        (libc::SIGHUP, libc::SIGQUIT),
+        (libc::SIGQUIT, 0),
+    ] {
+        let mut server = Server::start(&["-q", "-v", "-g", FOREVER, "echo", "0"]);
+        let clients = [deaf_client(&server), deaf_client(&server)];
+        server.signal(first);
+        if second != 0 {
+            server.stderr.wait_for("drain, signal 15 2/1024\n");
+            assert_eq!(server.wait_for_children(2).len(), 2);
+            server.signal(second);
+        }
+        assert!(server.wait().success(), "signals {first} and {second}");
+        server.stderr.wait_for("drain, signal 3 2/1024\n");
+        for client in &clients {
+            assert_eq!(receive_all(client).1, End::Reset, "signals {first} and {second}");
+        }
+    }
+}
+
+/// The terminal's Ctrl-C, twice.
+#[test]
+fn a_second_ctrl_c_ends_it_at_once() {
+    let mut server = Server::start(&["-q", "-v", "-g", FOREVER, "echo", "0"]);
+    let client = deaf_client(&server);
+    kill(-(server.pid as i32), libc::SIGINT);
+    server.stderr.wait_for("drain, signal 15 1/1024\n");
+    kill(-(server.pid as i32), libc::SIGINT);
+    assert!(server.wait().success());
+    assert_eq!(receive_all(&client).1, End::Reset);
+}
+
+#[test]
+fn the_grace_time_ends_for_a_client_who_never_reads() {
+    for grace in ["0", "1"] {
+        let mut server = Server::start(&["-q", "-g", grace, "echo", "0"]);
+        let client = deaf_client(&server);
+        let begin = Instant::now();
+        server.signal(libc::SIGTERM);
+        assert!(server.wait().success());
+        assert!(begin.elapsed().as_secs() >= grace.parse().unwrap(), "{:?}", begin.elapsed());
+        assert_eq!(receive_all(&client).1, End::Reset);
+    }
+}
+
+#[test]
+fn the_grace_time_ends_for_a_client_who_never_stops_sending() {
+    let mut server = Server::start(&["-q", "-g", "1", "echo", "0"]);
+    let client = server.connect();
+    let (end, error) = thread::scope(|scope| {
+        // It reads too slowly for its child to catch up.
+        let reader = scope.spawn(|| {
+            let mut piece = [0; 16384];
+            loop {
+                match (&client).read(&mut piece) {
+                    Ok(0) => break End::Closed,
+                    Ok(_) => thread::sleep(Duration::from_millis(5)),
+                    Err(_) => break End::Reset,
+                }
+            }
+        });
+        let writer = scope.spawn(|| {
+            let lines = b"And another thing.\n".repeat(1000);
+            loop {
+                if let Err(error) = (&client).write_all(&lines) {
+                    break error.kind();
+                }
+            }
+        });
+        wait_for("the child waits in send", || {
+            server.children().iter().any(|&child| calls(child, libc::SYS_sendto))
+        });
+        server.signal(libc::SIGTERM);
+        assert!(server.wait().success());
+        (reader.join().unwrap(), writer.join().unwrap())
+    });
+    // One of them meets it first, and the other then finds the connection gone.
+    assert!(end == End::Reset || error == ErrorKind::ConnectionReset, "{end:?}, {error}");
+}
+
+/// A stopped child hears nothing but SIGKILL, and the kernel then closes its
+/// connection as if all were well unless something in it is unread.
+#[test]
+fn a_stopped_child_does_not_hold_the_end() {
+    let mut server = Server::start(&["-q", "-g", "0", "echo", "0"]);
+    let (mut idle, first) = client_and_child(&server);
+    stop(first);
+    idle.write_all(b"a line\n").expect("send");
+    wait_for("the line is taken", || unacknowledged(&idle) == 0);
+
+    // One line after the other, until the child has read all and waits to send.
+    let (mut deaf, second) = client_and_child(&server);
+    let line = [&b"A line that nobody hears. ".repeat(300)[..], b"\n"].concat();
+    let mut sent = 0;
+    while !calls(second, libc::SYS_sendto) {
+        assert!(sent < 64 << 20, "it never waits");
+        deaf.write_all(&line).expect("send");
+        sent += line.len();
+        wait_for("the child has read the line", || {
+            let waits = calls(second, libc::SYS_recvfrom) || calls(second, libc::SYS_sendto);
+            unacknowledged(&deaf) == 0 && waits && unread(&deaf) == 0
+        });
+    }
+    stop(second);
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    assert_eq!(receive_all(&idle).1, End::Reset);
+    let (bytes, end) = receive_all(&deaf);
+    assert!(end == End::Reset || bytes.len() == sent, "silence after {} of {sent}", bytes.len());
+}
+
+/// Bytes that have come to the other end of this connection, on this machine,
+/// and have not been received there (proc_net_tcp, rx_queue).
+fn unread(client: &TcpStream) -> usize {
+    let ports = [client.peer_addr().unwrap().port(), client.local_addr().unwrap().port()];
+    let port =
+        |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap();
+    let tables = ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")));
+    for line in tables.iter().flatten().flat_map(|table| table.lines().skip(1)) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if [port(fields[1]), port(fields[2])] == ports {
+            return usize::from_str_radix(fields[4].split_once(':').unwrap().1, 16).unwrap();
+        }
+    }
+    panic!("no such connection");
+}
+
+// ---------------------------------------------------------------- children
+
+/// A client and the child that serves it.
+fn client_and_child(server: &Server) -> (TcpStream, u32) {
+    let before = server.children();
+    let client = server.connect();
+    assert_eq!(say(&client, b"hello\n"), b"hello\n");
+    let child = server.children().into_iter().find(|pid| !before.contains(pid));
+    (client, child.expect("a child that answers"))
+}
+
+/// Each signal there is, to one child: what it does to the client, and nothing
+/// to anybody else.
+#[test]
+fn every_signal_to_a_child() {
+    let server = Server::start(&["-v", "echo", "0"]);
+    let (bystander, other) = client_and_child(&server);
+    for signal in 1..=64 {
+        let (mut client, child) = client_and_child(&server);
+        client.write_all(b"half").expect("send");
+        wait_for("it is taken", || unacknowledged(&client) == 0);
+        kill(child as i32, signal);
+        let end = match signal {
+            libc::SIGTERM | libc::SIGINT | libc::SIGHUP => {
+                assert_eq!(receive_all(&client), (b"half".to_vec(), End::Closed), "{signal}");
+                "exit 0".into()
+            }
+            libc::SIGQUIT => {
+                assert_eq!(receive_all(&client), (vec![], End::Reset));
+                "exit 1".into()
+            }
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
+                wait_for("the child stops", || state(child) == 'T');
+                kill(child as i32, libc::SIGCONT);
+                assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
+                "exit 0".into()
+            }
+            libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGPIPE | libc::SIGCHLD => {
+                assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
+                "exit 0".into()
+            }
+            // glibc's: a process that its posix_spawn starts ignores them.
+            32 | 33 => {
+                assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
+                "exit 0".into()
+            }
+            _ => {
+                receive_all(&client);
+                format!("signal {signal}")
+            }
+        };
+        server.stderr.wait_for(&format!("end pid {child} {end} 1/1024\n"));
+        assert_eq!(server.wait_for_children(1), [other]);
+        assert_eq!(say(&bystander, b"hello\n"), b"hello\n");
+    }
+}
+
+#[test]
+fn a_killed_parent_takes_no_conversation_with_it() {
+    let mut server = Server::start(&["-q", "rot13", "0"]);
+    let quiet = [server.connect(), server.connect()];
+    server.wait_for_children(2);
+    for mut client in &quiet {
+        client.write_all(b"Half ").expect("send");
+    }
+    let busy = server.connect();
+    let (stop, said) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(say(&busy, b"Hello\n"), b"Uryyb\n");
+                said.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let children: BTreeSet<u32> = server.wait_for_children(3).into_iter().collect();
+        server.signal(libc::SIGKILL);
+        server.wait();
+        // The port is free at once.
+        let next = Server::start(&["echo", &server.port.to_string()]);
+        assert_eq!(say(&next.connect(), b"Hello\n"), b"Hello\n");
+        let before = said.load(Ordering::Relaxed);
+        wait_for("the conversation goes on", || said.load(Ordering::Relaxed) > before + 10);
+        stop.store(true, Ordering::Relaxed);
+        // One ends by itself, another by a drain of its own.
+        let [first, second] = quiet;
+        assert_eq!(exchange(first, b"a line\nEnd"), b"Unys n yvar\nRaq");
+        wait_for("a child ends", || children.iter().any(|&pid| has_ended(pid)));
+        for &child in &children {
+            kill(child as i32, libc::SIGTERM);
+        }
+        assert_eq!(receive_all(&second), (b"Unys ".to_vec(), End::Closed));
+        wait_for("nobody is left", || children.iter().all(|&pid| has_ended(pid)));
+    });
+}
+
+#[test]
+fn stopped_and_continued() {
+    let mut server = Server::start(&["-g", FOREVER, "echo", "0"]);
+    let (client, child) = client_and_child(&server);
+    stop(server.pid);
+    assert_eq!(say(&client, b"hello\n"), b"hello\n", "a child needs no parent");
+    let mut late = server.connect();
+    late.write_all(b"hello\n").expect("send");
+    kill(server.pid as i32, libc::SIGCONT);
+    assert_eq!(receive(&late, 6), b"hello\n");
+
+    stop(child);
+    (&client).write_all(b"one\ntwo").expect("send");
+    wait_for("it is taken", || unacknowledged(&client) == 0);
+    assert_eq!(say(&late, b"hello\n"), b"hello\n", "the others go on");
+    // Asked while both are stopped, it drains when they are not.
+    stop(server.pid);
+    server.signal(libc::SIGTERM);
+    kill(server.pid as i32, libc::SIGCONT);
+    assert_eq!(receive_all(&late), (vec![], End::Closed));
+    server.wait_for_children(1);
+    kill(child as i32, libc::SIGCONT);
+    assert_eq!(receive_all(&client), (b"one\ntwo".to_vec(), End::Closed));
+    assert!(server.wait().success());
+}
+
+/// A call that has a time limit does not go on by itself after a stop (signal(7)).
+#[test]
+fn conversations_under_stops_and_signals_at_random() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let server = Server::start(&["-q", "-t", "60", "-c", "5", "echo", "0"]);
+    let lines = b"Many lines, and none of them may be lost.\n".repeat(100_000);
+    thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| exchange(server.connect(), &lines) == lines)).collect();
+        while !clients.iter().all(|client| client.is_finished()) {
+            let mut pids = server.children();
+            pids.push(server.pid);
+            let pid = pids[random.usize(..pids.len())] as i32;
+            kill(pid, libc::SIGSTOP);
+            thread::sleep(Duration::from_micros(random.u64(..2000)));
+            kill(pid, libc::SIGCONT);
+            kill(pid, libc::SIGCHLD);
+        }
+        assert!(clients.into_iter().all(|client| client.join().unwrap()));
+    });
+    server.wait_for_children(0);
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+// ---------------------------------------------------------------- how it was started
+
+/// In the background of a script SIGINT is ignored; others may be blocked.
+#[test]
+fn whatever_was_ignored_or_blocked_before() {
+    for signal in ASK {
+        let mut command = forkline(&["-g", FOREVER, "echo", "0"]);
+        // SAFETY: these calls are async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                let mut all = std::mem::zeroed();
+                libc::sigfillset(&mut all);
+                libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+                for signal in 1..32 {
+                    libc::signal(signal, libc::SIG_IGN);
+                }
+                Ok(())
+            });
+        }
+        let mut server = Server::spawn(&mut command);
+        let (client, _) = client_and_child(&server);
+        drop(client_and_child(&server));
+        server.wait_for_children(1); // SIGCHLD comes
+        server.signal(signal);
+        assert_eq!(receive_all(&client), (vec![], End::Closed));
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
+fn in_the_background_of_a_script() {
+    let mut sh = Command::new("sh");
+    sh.args(["-c", r#""$0" "$@" & wait $!"#]).args(command_line(&["-g", FOREVER, "echo", "0"]));
+    let mut server = Server::spawn(piped(&mut sh));
+    let forkline = children_of(server.pid)[0];
+    let client = server.connect();
+    assert_eq!(say(&client, b"hello\n"), b"hello\n");
+    kill(forkline as i32, libc::SIGINT);
+    assert_eq!(receive_all(&client), (vec![], End::Closed));
+    assert!(server.wait().success());
+}
+
+/// The script that became the server had children: they are waited for, and
+/// take no client's place.
+#[test]
+fn somebody_elses_children() {
+    let mut sh = Command::new("sh");
+    let script = r#"for i in 1 2 3 4 5; do sleep 1000 >/dev/null 2>&1 & done; exec "$0" "$@""#;
+    sh.args(["-c", script]).args(command_line(&["-v", "-c", "1", "echo", "0"]));
+    let mut server = Server::spawn(piped(&mut sh));
+    let sleepers = server.wait_for_children(5);
+    let (first, own) = client_and_child(&server);
+    let second = server.connect();
+    (&second).write_all(b"hello\n").expect("send");
+    // All end in the same instant, as far as the server can see.
+    stop(server.pid);
+    for &sleeper in &sleepers {
+        kill(sleeper as i32, libc::SIGKILL);
+    }
+    drop(first);
+    wait_for("all are zombies", || server.children().iter().all(|&pid| state(pid) == 'Z'));
+    kill(server.pid as i32, libc::SIGCONT);
+    assert_eq!(receive(&second, 6), b"hello\n", "{}", server.stderr.text());
+    server.wait_for_children(1);
+    server.stderr.wait_for(&format!("end pid {own} exit 0 "));
+    let third = server.connect();
+    (&third).write_all(b"hello\n").expect("send");
+    drop(second);
+    assert_eq!(receive(&third, 6), b"hello\n");
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    let log = server.stderr.lines();
+    assert!(log.iter().filter(|line| line.contains("accept")).all(|line| line.ends_with(" 1/1")));
+    assert!(log.last().unwrap().ends_with(" exit 0 0/1"), "{log:?}");
+}
+
+/// Every signal that process 1 of a container has no handler for is ignored,
+/// and the orphans of all others become its children.
+#[test]
+fn as_process_1() {
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    if !tool("unshare") || !tool("nsenter") {
+        return;
+    }
+    if !run(Command::new("unshare").args(unshare).arg("true")).status.success() {
+        return skipped("no permission for a namespace of processes");
+    }
+    for signal in ASK {
+        let mut command = Command::new("unshare");
+        command.args(unshare).args(command_line(&["-v", "-c", "2", "-g", FOREVER, "echo", "0"]));
+        let mut server = Server::spawn(piped(&mut command));
+        let init = children_of(server.pid)[0];
+        let status = fs::read_to_string(format!("/proc/{init}/status")).expect("status");
+        assert!(status.contains(&format!("NSpid:\t{init}\t1\n")), "{status}");
+        let clients = [server.connect(), server.connect()];
+        for client in &clients {
+            assert_eq!(say(client, b"hello\n"), b"hello\n");
+        }
+        let own = children_of(init);
+
+        let script = "for i in 1 2 3 4 5 6; do sleep 1000 >/dev/null 2>&1 & done";
+        let target = ["--target", &init.to_string(), "--pid", "--", "sh", "-c", script];
+        assert!(run(Command::new("nsenter").args(target)).status.success());
+        wait_for("it has six more", || children_of(init).len() == 2 + 6);
+        for orphan in children_of(init).into_iter().filter(|pid| !own.contains(pid)) {
+            kill(orphan as i32, libc::SIGKILL);
+        }
+        wait_for("they are reaped", || children_of(init).len() == 2);
+
+        let third = server.connect();
+        (&third).write_all(b"hello\n").expect("send");
+        let [mut first, second] = clients;
+        drop(second);
+        assert_eq!(receive(&third, 6), b"hello\n");
+        first.write_all(b"half").expect("send");
+        wait_for("it is taken", || unacknowledged(&first) == 0);
+        kill(init as i32, signal);
+        assert_eq!(receive_all(&first), (b"half".to_vec(), End::Closed));
+        assert!(server.wait().success());
+        let log = server.stderr.lines();
+        assert!(log.last().unwrap().ends_with(" exit 0 0/2"), "{log:?}");
+    }
+}
+
+// ---------------------------------------------------------------- commands
+
+fn command_line<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [&[env!("CARGO_BIN_EXE_forkline")], args].concat()
+}
+
+fn piped(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
+}
+
+fn strace(output: &Path, options: &[&str], args: &[&str]) -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(output);
+    command.args(options.iter().flat_map(|option| ["-e", option]));
+    piped(command.args(command_line(args)));
+    command
+}

@@ -1,0 +1,591 @@
+//! Every system call that the server makes, failed once with every errno of its
+//! man page, the first, the second and the hundredth time it is made (strace's
+//! `inject`), and what that costs. `tests/expected/faults.txt` says what; with
+//! FORKLINE_BLESS=1 it is written anew.
+//!
+//! strace counts the calls of each process from the moment it attaches. Calls
+//! of the parent are counted over many connections; those of a child over many
+//! lines of one client, from its first wait for a line on.
+
+use crate::common::*;
+use std::env;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expected/faults.txt");
+const LINE: &[u8] = b"hello\n";
+/// What the drain finds unanswered.
+const HALF: &[u8] = b"half a line";
+/// How many injections run at once: most of the time they wait.
+const THREADS: usize = 8;
+
+// All errnos of section ERRORS of a call's man page (man-pages 6.03), those that
+// can only befall another use of it too.
+
+const ACCEPT: &str = "EAGAIN EBADF ECONNABORTED EFAULT EINTR EINVAL EMFILE ENFILE ENOBUFS ENOMEM \
+    ENOTSOCK EOPNOTSUPP EPERM EPROTO ENOSR ESOCKTNOSUPPORT EPROTONOSUPPORT ETIMEDOUT \
+    ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH ENETUNREACH"; // the last six: "Error handling"
+const BIND: &str = "EACCES EADDRINUSE EBADF EINVAL ENOTSOCK EADDRNOTAVAIL EFAULT ELOOP \
+    ENAMETOOLONG ENOENT ENOMEM ENOTDIR EROFS";
+const CLOCK_GETTIME: &str = "EACCES EFAULT EINVAL ENODEV EOPNOTSUPP EPERM";
+const CLONE: &str =
+    "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC ENOSYS EOPNOTSUPP EPERM EUSERS";
+const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
+const FUTEX: &str =
+    "EACCES EAGAIN EDEADLK EFAULT EINTR EINVAL ENFILE ENOMEM ENOSYS EPERM ESRCH ETIMEDOUT";
+const GETRANDOM: &str = "EAGAIN EFAULT EINTR EINVAL ENOSYS";
+const GETSOCKNAME: &str = "EBADF EFAULT EINVAL ENOBUFS ENOTSOCK";
+const IOCTL: &str = "EBADF EFAULT EINVAL ENOTTY";
+const KILL: &str = "EINVAL EPERM ESRCH";
+const LISTEN: &str = "EADDRINUSE EBADF ENOTSOCK EOPNOTSUPP";
+const MADVISE: &str = "EACCES EAGAIN EBADF EBUSY EFAULT EINVAL EIO ENOMEM EPERM EHWPOISON";
+const MMAP: &str = "EACCES EAGAIN EBADF EEXIST EINVAL ENFILE ENODEV ENOMEM EOVERFLOW EPERM ETXTBSY";
+const NANOSLEEP: &str = "EFAULT EINTR EINVAL";
+const PRCTL: &str = "EACCES EBADF EBUSY EFAULT EINVAL ENODEV ENXIO EOPNOTSUPP EPERM ERANGE";
+const RECV: &str = "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK \
+    EPIPE ETIMEDOUT ECONNRESET EHOSTUNREACH"; // the last four: tcp(7), ip(7)
+const SECCOMP: &str = "EACCES EBUSY EFAULT EINVAL ENOMEM EOPNOTSUPP ESRCH";
+const SEND: &str = "EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFAULT EINTR EINVAL \
+    EISCONN EMSGSIZE ENOBUFS ENOMEM ENOTCONN ENOTSOCK EOPNOTSUPP EPIPE \
+    ETIMEDOUT EHOSTUNREACH"; // the last two: tcp(7), ip(7)
+const SETGROUPS: &str = "EFAULT EINVAL ENOMEM EPERM";
+const SETITIMER: &str = "EFAULT EINVAL";
+const SETRESUID: &str = "EAGAIN EINVAL EPERM"; // and setresgid(2)
+const SETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
+const SHUTDOWN: &str = "EBADF EINVAL ENOTCONN ENOTSOCK";
+const SIGACTION: &str = "EFAULT EINVAL";
+const SIGPROCMASK: &str = "EFAULT EINVAL";
+const SIGTIMEDWAIT: &str = "EAGAIN EINTR EINVAL";
+const SOCKET: &str = "EACCES EAFNOSUPPORT EINVAL EMFILE ENFILE ENOBUFS ENOMEM EPROTONOSUPPORT";
+const WAIT4: &str = "EAGAIN ECHILD EINTR EINVAL ESRCH";
+const WRITE: &str =
+    "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC EPERM EPIPE";
+
+/// Makes the server issue a call, and tells what its failing has cost.
+type Scene = fn(&Fault) -> String;
+
+const USER: &str = "start, as a user";
+
+/// A scene, a call that is made in it, its errnos, and which of its calls fail.
+/// The calls that are not here have no errors: exit_group(2), getpid(2),
+/// rt_sigreturn(2).
+const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
+    ("start", start, "mmap", MMAP, &[1, 2]),
+    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6]),
+    ("start", start, "rt_sigprocmask", SIGPROCMASK, &[1]),
+    ("start", start, "socket", SOCKET, &[1]),
+    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6]),
+    ("start", start, "bind", BIND, &[1]),
+    ("start", start, "listen", LISTEN, &[1]),
+    ("start", start, "getsockname", GETSOCKNAME, &[1]),
+    ("start", start, "madvise", MADVISE, &[1]),
+    ("start", start, "getrandom", GETRANDOM, &[1]),
+    ("start", start, "prctl", PRCTL, &[1]),
+    ("start", start, "seccomp", SECCOMP, &[1]),
+    ("start", start, "write", WRITE, &[1]),
+    (USER, start_as_a_user, "setgroups", SETGROUPS, &[1]),
+    (USER, start_as_a_user, "setresgid", SETRESUID, &[1]),
+    (USER, start_as_a_user, "setresuid", SETRESUID, &[1]),
+    ("start, activated", start_activated, "listen", LISTEN, &[1]),
+    ("start, activated", start_activated, "ioctl", IOCTL, &[1]),
+    ("parent", parent, "accept", ACCEPT, &[1, 2, 100]),
+    ("parent", parent, "clone", CLONE, &[1, 2, 100]),
+    ("parent", parent, "close", CLOSE, &[1, 2, 100]),
+    ("parent", parent, "wait4", WAIT4, &[1, 2, 100]),
+    ("parent", parent, "write", WRITE, &[1, 2, 100]),
+    ("parent, at the cap", parent_at_the_cap, "futex", FUTEX, &[1, 2, 100]),
+    ("parent, in want", parent_in_want, "clock_gettime", CLOCK_GETTIME, &[1, 2, 100]),
+    ("parent, in want", parent_in_want, "nanosleep", NANOSLEEP, &[1, 2, 100]),
+    ("parent, in want", parent_in_want, "restart_syscall", "EINTR", &[1, 2, 100]),
+    ("child", child, "recvfrom", RECV, &[1, 2, 100]),
+    ("child", child, "sendto", SEND, &[1, 2, 100]),
+    ("child", child, "write", WRITE, &[1, 2, 100]),
+    ("child", child, "shutdown", SHUTDOWN, &[1]),
+    ("child", child, "close", CLOSE, &[1]),
+    ("child, in a fault", child, "clock_gettime", CLOCK_GETTIME, &[1]),
+    ("child, in a fault", child, "setsockopt", SETSOCKOPT, &[1]),
+    ("child, new", new_child, "setsockopt", SETSOCKOPT, &[1, 2]),
+    ("child, new, and parent", new_child, "write", WRITE, &[1]),
+    ("child, new, and parent", new_child, "close", CLOSE, &[1]),
+    ("drain", drain, "rt_sigprocmask", SIGPROCMASK, &[1]),
+    ("drain", drain, "kill", KILL, &[1, 2, 100]),
+    ("drain", drain, "setitimer", SETITIMER, &[1]),
+    ("drain", drain, "wait4", WAIT4, &[1, 2]),
+    ("drain", drain, "write", WRITE, &[1]),
+    ("drain, child stopped", drain_stopped, "rt_sigtimedwait", SIGTIMEDWAIT, &[1, 2, 100]),
+];
+
+struct Fault {
+    call: &'static str,
+    errno: &'static str,
+    /// Which of the calls: 1 is the first.
+    when: u32,
+}
+
+#[test]
+fn each_call_fails_with_each_errno() {
+    if !tool("strace") || !ipv6() || !may_attach() {
+        return;
+    }
+    let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if !root {
+        skipped("the faults of -u: not root");
+    }
+    let wanted = |line: &str| root || !line.starts_with(USER);
+    let mut faults = Vec::new();
+    for &(name, scene, call, errnos, whens) in CALLS.iter().filter(|call| wanted(call.0)) {
+        for errno in errnos.split_whitespace() {
+            faults.extend(whens.iter().map(|&when| (name, scene, Fault { call, errno, when })));
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(vec![String::new(); faults.len()]);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let n = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some((_, scene, fault)) = faults.get(n)
+                {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| scene(fault)));
+                    let outcome =
+                        outcome.unwrap_or_else(|panic| match panic.downcast::<String>() {
+                            Ok(words) => format!("PANIC: {words}"),
+                            Err(_) => "PANIC".into(),
+                        });
+                    outcomes.lock().unwrap()[n] = outcome;
+                }
+            });
+        }
+    });
+    let _ = writeln!(io::stderr(), "{} faults injected (call, errno, moment)", faults.len());
+    let outcomes = outcomes.into_inner().unwrap();
+    compare(&table(faults.iter().map(|fault| (fault.0, &fault.2)).zip(outcomes)), wanted);
+}
+
+/// A line for each scene, call and errno, with all moments at which the same happened.
+fn table<'a>(all: impl Iterator<Item = ((&'a str, &'a Fault), String)>) -> String {
+    let mut lines: Vec<(String, String, String)> = Vec::new();
+    for ((name, Fault { call, errno, when }), outcome) in all {
+        let what = format!("{name}: {call} {errno}");
+        match lines.last_mut() {
+            Some(last) if (&last.0, &last.2) == (&what, &outcome) => {
+                last.1 += &format!(" {when}");
+            }
+            _ => lines.push((what, when.to_string(), outcome)),
+        }
+    }
+    lines.iter().map(|(what, whens, outcome)| format!("{what} {whens}: {outcome}\n")).collect()
+}
+
+fn compare(happened: &str, wanted: impl Fn(&str) -> bool) {
+    if env::var_os("FORKLINE_BLESS").is_some() {
+        fs::write(EXPECTED, happened).expect("write");
+    }
+    let expected = fs::read_to_string(EXPECTED).unwrap_or_default();
+    let expected: Vec<&str> = expected.lines().filter(|line| wanted(line)).collect();
+    let happened: Vec<&str> = happened.lines().collect();
+    let missing = expected.iter().filter(|line| !happened.contains(line));
+    let new = happened.iter().filter(|line| !expected.contains(line));
+    let differences = missing.map(|line| format!("\n- {line}"));
+    let differences: String = differences.chain(new.map(|line| format!("\n+ {line}"))).collect();
+    assert!(differences.is_empty(), "{EXPECTED}:{differences}");
+}
+
+// ---------------------------------------------------------------- scenes
+
+fn start(fault: &Fault) -> String {
+    let log = scratch("strace");
+    begin(strace_forkline(fault, &log).args(["echo", "0"]), fault, &log)
+}
+
+fn start_as_a_user(fault: &Fault) -> String {
+    let log = scratch("strace");
+    begin(strace_forkline(fault, &log).args(["-u", "65534", "echo", "0"]), fault, &log)
+}
+
+fn start_activated(fault: &Fault) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let listenfd = listener.as_raw_fd();
+    let log = scratch("strace");
+    let traced = strace_forkline(fault, &log);
+    let mut command = Command::new("sh");
+    command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec strace \"$@\"", "sh"]);
+    // SAFETY: both calls are async-signal-safe. A dup2 alone would leave a 3 as
+    // it is, to be closed by exec.
+    unsafe {
+        command.pre_exec(move || match libc::dup2(libc::dup(listenfd), 3) {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    begin(command.args(traced.get_args()).arg("echo"), fault, &log)
+}
+
+/// forkline under strace; with -D the process that is started becomes forkline.
+fn strace_forkline(fault: &Fault, log: &Scratch) -> Command {
+    let mut command = Command::new("strace");
+    command.arg("-D").args(options(fault, log)).arg(env!("CARGO_BIN_EXE_forkline"));
+    command
+}
+
+fn begin(command: &mut Command, fault: &Fault, log: &Scratch) -> String {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = Server::launch(command);
+    wait_for("it ends, or is ready after its fault", || {
+        if injected(fault, log) {
+            let unsaid = fault.call == "write";
+            let port = if unsaid { listening_port(server.pid) } else { server.find_port() };
+            server.port = port.unwrap_or(0);
+        }
+        server.ended().is_some() || server.port != 0
+    });
+    conclude(server, &[])
+}
+
+/// Connections, one after the other.
+fn parent(fault: &Fault) -> String {
+    let verbose = fault.call == "write";
+    let server = Server::start(&[if verbose { "-v" } else { "-q" }, "echo", "0"]);
+    let strace = Strace::attach(server.pid, fault, &[]);
+    let mut endings = Vec::new();
+    strace.until_injected(|| endings.push(converse(&server)));
+    if verbose {
+        let ends = || server.stderr.lines().iter().filter(|line| line.contains(": end ")).count();
+        let lost = (fault.errno != "EINTR") as usize;
+        wait_for("each end is told but one", || ends() + lost == endings.len());
+    }
+    conclude(server, &endings)
+}
+
+/// A client waits until another ends.
+fn parent_at_the_cap(fault: &Fault) -> String {
+    let server = Server::start(&["-q", "-c", "1", "echo", "0"]);
+    let mut client = ask(&server);
+    let strace = Strace::attach(server.pid, fault, &[]);
+    strace.until_injected(|| {
+        assert_eq!(receive(&client, LINE.len()), LINE);
+        client = ask(&server);
+    });
+    assert_eq!(receive(&client, LINE.len()), LINE);
+    drop(client);
+    conclude(server, &[])
+}
+
+/// accept fails for want of descriptors.
+fn parent_in_want(fault: &Fault) -> String {
+    let server = Server::start(&["-q", "echo", "0"]);
+    wait_for("it waits", || state(server.pid) == 'S');
+    let open = descriptors(server.pid);
+    let free = (0..).find(|n| open.iter().all(|(fd, _)| fd != n)).unwrap();
+    let before = limit_descriptors(server.pid, free.into());
+    // The accept that waits already has a descriptor.
+    assert_eq!(converse(&server), Ending::Answered);
+    let client = ask(&server);
+    server.stderr.wait_for("EMFILE");
+    let strace = Strace::attach(server.pid, fault, &[]);
+    strace.until_injected(|| {
+        // Ends the pause between two attempts, or makes the kernel resume it.
+        if fault.call == "restart_syscall" {
+            server.signal(libc::SIGSTOP);
+            wait_for("it stops", || "Tt".contains(state(server.pid)));
+            server.signal(libc::SIGCONT);
+        } else {
+            server.signal(libc::SIGCHLD);
+        }
+        wait_for("it pauses", || state(server.pid) == 'S');
+    });
+    limit_descriptors(server.pid, before);
+    assert_eq!(receive(&client, LINE.len()), LINE);
+    drop(client);
+    conclude(server, &[])
+}
+
+/// One client, line after line.
+fn child(fault: &Fault) -> String {
+    let server = Server::start(&["echo", "0"]);
+    let mut client = ask(&server);
+    assert_eq!(receive(&client, LINE.len()), LINE);
+    let child = server.wait_for_children(1)[0];
+    wait_for("the child waits for a line", || state(child) == 'S');
+    let in_a_fault = matches!(fault.call, "clock_gettime" | "setsockopt");
+    let first = if in_a_fault { &["-e", "inject=recvfrom:error=ENOTCONN:when=1"][..] } else { &[] };
+    let strace = Strace::attach(child, fault, first);
+    match fault.call {
+        "shutdown" => kill(child as i32, libc::SIGTERM),
+        "close" => client.shutdown(Shutdown::Write).expect("shutdown"),
+        _ => (),
+    }
+    let mut broken = None;
+    strace.until_injected(|| {
+        if matches!(fault.call, "recvfrom" | "sendto" | "write") && broken.is_none() {
+            let mut answer = [0; LINE.len()];
+            let line = client.write_all(LINE).and_then(|()| client.read_exact(&mut answer));
+            broken = line.err().map(|error| error.kind());
+            wait_for("the child waits for a line", || "SZ-".contains(state(child)));
+        }
+    });
+    let ending = match broken {
+        Some(ErrorKind::UnexpectedEof) => Ending::EndOfFile,
+        Some(_) => Ending::Reset,
+        None => finish(&server, client, b""),
+    };
+    format!("{ending:?}, {}", conclude(server, &[]))
+}
+
+/// A child from its first instruction on, so the parent too.
+fn new_child(fault: &Fault) -> String {
+    let server = Server::start(&["-v", "-t", "60", "echo", "0"]);
+    let strace = Strace::attach(server.pid, fault, &["-f"]);
+    let mut endings = Vec::new();
+    strace.until_injected(|| endings.push(converse(&server)));
+    drop(strace);
+    conclude(server, &endings)
+}
+
+/// SIGTERM, while each child has half a line that it has not answered.
+fn drain(fault: &Fault) -> String {
+    let server = Server::start(&["-g", "1", "-v", "echo", "0"]);
+    let n = fault.when.max(3) as usize;
+    let clients: Vec<TcpStream> = (0..n).map(|_| half_a_line(&server)).collect();
+    server.wait_for_children(n);
+    let strace = Strace::attach(server.pid, fault, &[]);
+    server.signal(libc::SIGTERM);
+    let outcome = conclude_drain(server, clients);
+    assert!(strace.injected());
+    outcome
+}
+
+/// A child that is stopped keeps the parent waiting.
+fn drain_stopped(fault: &Fault) -> String {
+    let server = Server::start(&["echo", "0"]);
+    let client = half_a_line(&server);
+    let child = server.wait_for_children(1)[0];
+    kill(child as i32, libc::SIGSTOP);
+    wait_for("the child stops", || state(child) == 'T');
+    let strace = Strace::attach(server.pid, fault, &[]);
+    server.signal(libc::SIGTERM);
+    strace.until_injected(|| {
+        wait_for("it waits for a signal", || state(server.pid) == 'S');
+        server.signal(libc::SIGCHLD);
+    });
+    kill(child as i32, libc::SIGCONT);
+    conclude_drain(server, vec![client])
+}
+
+fn half_a_line(server: &Server) -> TcpStream {
+    let mut client = server.connect();
+    client.write_all(HALF).expect("send");
+    client
+}
+
+fn conclude_drain(mut server: Server, clients: Vec<TcpStream>) -> String {
+    let status = server.wait().code();
+    let endings: Vec<_> = clients.into_iter().map(|client| finish(&server, client, HALF)).collect();
+    format!("{}ends with status {}{}", costs(&endings), status.unwrap_or(-1), told(server))
+}
+
+// ---------------------------------------------------------------- what it costs
+
+/// How a connection ends for a client who has sent something and half-closed.
+#[derive(Debug, PartialEq)]
+enum Ending {
+    Answered,
+    EndOfFile,
+    Reset,
+    /// Answered, but open when no child is left.
+    Open,
+}
+
+fn converse(server: &Server) -> Ending {
+    let Ok(mut client) = TcpStream::connect(("127.0.0.1", server.port)) else {
+        return Ending::Reset;
+    };
+    match client.write_all(LINE) {
+        Ok(()) => finish(server, client, LINE),
+        Err(_) => Ending::Reset,
+    }
+}
+
+/// Half-closes, and receives to the end.
+fn finish(server: &Server, mut client: TcpStream, expected: &[u8]) -> Ending {
+    let _ = client.shutdown(Shutdown::Write); // fails after a reset
+    client.set_read_timeout(Some(Duration::from_millis(20))).expect("timeout");
+    let mut answer = Vec::new();
+    let (mut ending, mut nobody_left) = (None, false);
+    wait_for("the connection ends", || {
+        match client.read_to_end(&mut answer) {
+            Ok(_) if answer == expected => ending = Some(Ending::Answered),
+            Ok(_) => ending = Some(Ending::EndOfFile),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if nobody_left && answer == expected {
+                    ending = Some(Ending::Open);
+                }
+                nobody_left = server.children().is_empty();
+            }
+            Err(_) => ending = Some(Ending::Reset),
+        }
+        ending.is_some()
+    });
+    ending.unwrap()
+}
+
+/// The connections that did not end well.
+fn costs(endings: &[Ending]) -> String {
+    let open = endings.iter().filter(|&ending| *ending == Ending::Open).count();
+    let lost = endings.iter().filter(|ending| !matches!(ending, Ending::Answered | Ending::Open));
+    let count = |n, what| if n > 0 { format!("{n} {what}, ") } else { String::new() };
+    count(lost.count(), "lost") + &count(open, "left open, ")
+}
+
+/// Ten good connections after these, or the end; and what the server has said.
+fn conclude(mut server: Server, endings: &[Ending]) -> String {
+    if server.ended().is_none() && (0..10).all(|_| converse(&server) == Ending::Answered) {
+        let reaps = within(Duration::from_secs(5), || server.children().is_empty());
+        let reaps = if reaps { "" } else { ", reaps nobody" };
+        return format!("{}serves{reaps}{}", costs(endings), told(server));
+    }
+    let status = server.wait();
+    let status = status.code().map_or(status.to_string(), |code| format!("status {code}"));
+    format!("ends with {status}{}", told(server))
+}
+
+fn within(time: Duration, condition: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + time;
+    while !condition() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(1));
+    }
+    condition()
+}
+
+/// Each thing that was said and is no part of the service.
+fn told(server: Server) -> String {
+    let mut told = String::new();
+    for line in server.stop().1.lines() {
+        let line = line.strip_prefix("forkline: ").unwrap_or(line);
+        let line = line.split(", and ").next().unwrap();
+        let usual = ["accept 127", "end pid", "drain, signal", "echo listening on"];
+        if line.contains("listening on 0.0.0.0") {
+            told += " IPv4 only";
+        } else if !told.contains(line) && !usual.iter().any(|usual| line.starts_with(usual)) {
+            told += &format!("; {line}");
+        }
+    }
+    told
+}
+
+// ---------------------------------------------------------------- strace
+
+/// A running strace, which ends when it is dropped; whom it traces goes on.
+struct Strace<'a> {
+    process: Child,
+    fault: &'a Fault,
+    log: Scratch,
+}
+
+impl Strace<'_> {
+    fn attach<'a>(pid: u32, fault: &'a Fault, more: &[&str]) -> Strace<'a> {
+        let log = scratch("strace");
+        let mut command = Command::new("strace");
+        command.args(["-p", &pid.to_string()]).args(more).args(options(fault, &log));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("strace");
+        let stderr = Collected::from(process.stderr.take());
+        wait_for("strace is attached", || {
+            let (ended, words) = (stderr.ended(), stderr.text());
+            assert!(!ended || words.contains("attached"), "{words}");
+            words.contains("attached")
+        });
+        Strace { process, fault, log }
+    }
+
+    fn injected(&self) -> bool {
+        injected(self.fault, &self.log)
+    }
+
+    /// Acts until the fault has been met.
+    fn until_injected(&self, mut act: impl FnMut()) {
+        wait_for(&format!("{} fails", self.fault.call), || {
+            let injected = self.injected();
+            if !injected {
+                act();
+            }
+            injected
+        });
+    }
+}
+
+impl Drop for Strace<'_> {
+    fn drop(&mut self) {
+        kill(self.process.id() as i32, libc::SIGTERM);
+        let _ = self.process.wait();
+    }
+}
+
+fn options(fault: &Fault, log: &Scratch) -> Vec<String> {
+    let Fault { call, errno, when } = fault;
+    let inject = format!("inject={call}:error={errno}:when={when}");
+    let trace = format!("trace={call},recvfrom");
+    let log = log.to_str().unwrap();
+    ["-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject].map(String::from).to_vec()
+}
+
+/// Whether the fault is in strace's log.
+fn injected(fault: &Fault, log: &Scratch) -> bool {
+    let log = fs::read_to_string(&**log).unwrap_or_default();
+    log.lines().any(|line| line.contains(fault.call) && line.ends_with("(INJECTED)"))
+}
+
+/// Whether strace may attach to a server; says `skipped:` when it may not.
+fn may_attach() -> bool {
+    let server = Server::start(&["echo", "0"]);
+    let output = run(Command::new("timeout").args([
+        "-s",
+        "INT",
+        "0.2",
+        "strace",
+        "-p",
+        &server.pid.to_string(),
+    ]));
+    let words = String::from_utf8_lossy(&output.stderr);
+    let may = words.contains("attached");
+    if !may {
+        skipped(words.trim());
+    }
+    may
+}
+
+/// Sets the soft RLIMIT_NOFILE of a process, and gives the one before.
+fn limit_descriptors(pid: u32, limit: u64) -> u64 {
+    // SAFETY: both limits outlive the calls.
+    unsafe {
+        let mut before: libc::rlimit = std::mem::zeroed();
+        assert_eq!(
+            libc::prlimit(pid as i32, libc::RLIMIT_NOFILE, std::ptr::null(), &mut before),
+            0
+        );
+        let new = libc::rlimit { rlim_cur: limit, ..before };
+        assert_eq!(libc::prlimit(pid as i32, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()), 0);
+        before.rlim_cur
+    }
+}
+
+/// Connects and sends a line.
+fn ask(server: &Server) -> TcpStream {
+    let mut client = server.connect();
+    client.write_all(LINE).expect("send");
+    client
+}
+
+fn state(pid: u32) -> char {
+    stat(pid).map_or('-', |(state, _)| state)
+}

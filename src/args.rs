@@ -14,17 +14,17 @@ const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT
        forkline [OPTIONS] rot13 [PORT]
 
-PORT 0: the kernel chooses. No PORT for rot13: 50005.
+PORT 0: any free one. rot13: 50005 if left out.
 
   -b, --bind ADDR         listen on this address only
-  -c, --max-children N    serve at most N clients at once (1024)
-  -C, --max-per-source N  and N of one IPv4 address or IPv6 /64
+  -c, --max-children N    N clients at once (1024)
+  -C, --max-per-source N  N of one address or IPv6 /64
   -g, --grace SECS        to finish in at the end (10)
-  -t, --idle SECS         end connections silent for so long
-  -u, --user UID[:GID]    become this user after binding
+  -t, --idle SECS         end connections silent so long
+  -u, --user UID[:GID]    become this user
   -q, --quiet             report nothing
   -v, --verbose           tell of each start and end
-  -h, --help              show this help
+  -h, --help              show this
   -V, --version           show the version
 ";
 const VERSION: &str = concat!("forkline ", env!("CARGO_PKG_VERSION"), "\n");

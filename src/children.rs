@@ -46,9 +46,7 @@ static VERBOSE: AtomicBool = AtomicBool::new(false);
 /// To be called once, before the first child.
 pub fn limit(options: &Options) {
     // SAFETY: numbers may be zero.
-    if let Err(e) = unsafe { CHILDREN.map(false) } {
-        Fault("mmap", e).die(None);
-    }
+    unsafe { CHILDREN.map(false) };
     MAX.store(options.max_children as usize, Relaxed);
     VERBOSE.store(options.verbose, Relaxed);
     MAX_PER_SOURCE.store(options.max_per_source, Relaxed);
@@ -113,7 +111,7 @@ pub fn tell_start(client: &SocketAddr, n: usize) {
 /// Whether the signal handler may reap: what it has reaped and nobody has
 /// settled must fit the list. The rest is reaped with the next signal.
 pub fn room() -> bool {
-    unsettled() <= MASK.load(Relaxed)
+    unsettled() <= MASK.load(Relaxed) | 1023
 }
 
 /// The signal handler has reaped this one.
@@ -196,9 +194,10 @@ fn source(client: &SocketAddr) -> u64 {
 }
 
 impl Children {
-    /// Where the pid of the `n`th that ended stands.
+    /// Where the pid of the `n`th that ended stands. There is room for the
+    /// orphans of others too, however low the cap.
     fn ended_pid(&self, n: usize) -> &AtomicU32 {
-        &self.ended_pids[n & MASK.load(Relaxed) & (SLOTS - 1)]
+        &self.ended_pids[n & (MASK.load(Relaxed) | 1023) & (SLOTS - 1)]
     }
 }
 

@@ -58,9 +58,12 @@ const fn filter() -> Filter {
     // The idle limit and the reset.
     let options = [libc::SO_LINGER, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
     f.call(libc::SYS_setsockopt).argument(1, &[libc::SOL_SOCKET]).argument(2, &options).allow();
+    f.call(libc::SYS_ioctl).argument(1, &[libc::TIOCOUTQ as i32]).allow();
     f.call(libc::SYS_shutdown).argument(1, &[libc::SHUT_RD]).allow();
     // The drain: one process at a time, never all.
-    f.call(libc::SYS_kill).positive(0).argument(1, &[libc::SIGTERM, libc::SIGQUIT, libc::SIGKILL]);
+    f.call(libc::SYS_kill)
+        .positive(0)
+        .argument(1, &[libc::SIGTERM, libc::SIGQUIT, libc::SIGKILL, libc::SIGCONT]);
     f.allow();
     f.push(RET_KILL);
     f

@@ -81,6 +81,10 @@ pub fn drain(grace: u32, sigchld_handler: extern "C" fn(i32)) -> ! {
         }
         for pid in children::pids() {
             let _ = kill_process(pid, signal);
+            if signal == ABORT {
+                // Or one that is stopped could not reset its connection.
+                let _ = kill_process(pid, Signal::CONT);
+            }
         }
         sys::alarm(seconds);
         loop {

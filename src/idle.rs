@@ -1,7 +1,7 @@
 //! Connections on which nothing happens: silent clients and dead ones.
 
 use crate::fault::Fault;
-use crate::sys::{Fd, setsockopt};
+use crate::sys::{self, Fd, setsockopt};
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::net::{Shutdown, shutdown};
 
@@ -18,6 +18,13 @@ pub fn limit(connfd: Fd, seconds: u32) {
             Fault("setsockopt", e).warn();
         }
     }
+}
+
+/// Whether the client has taken some of what was sent since this was last asked,
+/// when `left`, `u32::MAX` at first, was still to be taken.
+pub fn is_taking(connfd: Fd, left: &mut u32) -> bool {
+    let now = sys::unacknowledged(connfd);
+    core::mem::replace(left, now) > now
 }
 
 /// The limit has come: what has arrived is served, then comes the end of file.

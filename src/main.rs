@@ -90,9 +90,12 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fau
 
 /// `rio_writen`: returns when everything is sent.
 fn rio_writen(fd: Fd, mut usrbuf: &[u8]) -> Result<(), Fault> {
+    let mut left = u32::MAX;
     while !usrbuf.is_empty() {
-        let nwritten =
-            retry_on_intr(|| send(fd, usrbuf, SendFlags::empty())).map_err(|e| Fault("send", e))?;
+        let nwritten = match retry_on_intr(|| send(fd, usrbuf, SendFlags::empty())) {
+            Err(Errno::AGAIN) if idle::is_taking(fd, &mut left) => 0,
+            sent => sent.map_err(|e| Fault("send", e))?,
+        };
         usrbuf = usrbuf.get(nwritten..).unwrap_or_default();
     }
     Ok(())

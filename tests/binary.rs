@@ -115,7 +115,6 @@ const PARENT: &[&str] = &[
     "setsockopt(3, SOL_TCP, TCP_KEEPCNT, [3], 4) = 0",
     "mmap(NULL, *, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x*",
     "madvise(0x*, *, MADV_WIPEONFORK) = 0",
-    "getrandom(*, 8, GRND_NONBLOCK) = 8",
     "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) = 0",
     "seccomp(SECCOMP_SET_MODE_FILTER, 0, {*}) = 0",
     "write(2, \"forkline: *\"..., *) = *",

@@ -9,6 +9,7 @@ mod errno;
 pub mod mem;
 
 use crate::RIO_BUFSIZE;
+use crate::fault::Fault;
 pub use arch::{AUDIT_ARCH, rot13_block};
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -171,6 +172,15 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> Result<
     Ok(())
 }
 
+/// Bytes sent that have not been acknowledged (tcp(7), SIOCOUTQ).
+pub fn unacknowledged(fd: Fd) -> u32 {
+    let mut bytes = 0;
+    let args = [fd.as_raw_fd() as usize, libc::TIOCOUTQ as usize, &raw mut bytes as usize];
+    // SAFETY: the kernel writes an int.
+    unsafe { arch::syscall(libc::SYS_ioctl, args) };
+    bytes
+}
+
 /// accept(2), with the client's address.
 pub fn accept(listenfd: Fd) -> Result<(Fd, SocketAddr)> {
     let mut name = Name([0; _]);
@@ -263,14 +273,10 @@ pub fn milliseconds() -> u64 {
     now[0] * 1000 + now[1] / 1_000_000
 }
 
-/// getrandom(2), or, before there is entropy, what the kernel chose for an address.
+/// What nobody outside can guess: where the kernel put our stack.
 pub fn random() -> u64 {
-    let mut random = 0u64;
-    random ^= &raw const random as u64;
-    let flags = libc::GRND_NONBLOCK as usize;
-    // SAFETY: the kernel writes 8 bytes.
-    unsafe { arch::syscall(libc::SYS_getrandom, [&raw mut random as usize, 8, flags]) };
-    random
+    let here = 0u8;
+    &raw const here as u64
 }
 
 /// A descriptor that is known by its number; none is 0 here, where stdin is.
@@ -298,22 +304,25 @@ impl<T> Pages<T> {
     /// # Safety
     ///
     /// Zeros are a valid `T`.
-    pub unsafe fn map(&self, shared: bool) -> Result<()> {
-        self.0.store(new_pages(size_of::<T>(), shared)?.cast(), Relaxed);
-        Ok(())
+    pub unsafe fn map(&self, shared: bool) {
+        self.0.store(new_pages(size_of::<T>(), shared).cast(), Relaxed);
     }
 }
 
 #[inline(never)]
-fn new_pages(len: usize, shared: bool) -> Result<*mut c_void> {
+fn new_pages(len: usize, shared: bool) -> *mut c_void {
     let flags = if shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
     // SAFETY: new pages, that nobody else has.
     unsafe {
-        let pages = mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags)?;
-        if !shared {
-            let _ = madvise(pages, len, Advice::LinuxWipeOnFork);
+        match mmap_anonymous(null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags) {
+            Ok(pages) => {
+                if !shared {
+                    let _ = madvise(pages, len, Advice::LinuxWipeOnFork);
+                }
+                pages
+            }
+            Err(e) => Fault("mmap", e).die(None),
         }
-        Ok(pages)
     }
 }
 

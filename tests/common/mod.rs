@@ -375,6 +375,10 @@ pub fn receive_all(stream: &TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
     loop {
         match receive_some(stream, &mut bytes) {
+            // A reset in answer to what was sent too late comes after the end.
+            Ok(0) if stream.take_error().expect("SO_ERROR").is_some() => {
+                return (bytes, End::Reset);
+            }
             Ok(0) => return (bytes, End::Closed),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return (bytes, End::Reset),

@@ -17,11 +17,21 @@ run: all   ## serve SERVICE (echo) on PORT (7007), with further options in ARGS
 test:   ## run every test, against the release binary
 	$(CARGO) test --release --locked
 
+bench:   ## measure it beside the C, a floor and other servers: some minutes
+	$(CARGO) bench --locked --bench bench
+
+# A reader's own C may warn.
+compare: CFLAGS = -Wall -O2
+compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a page
+	ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
+		$(CARGO) test --release --locked --test maker
+
 check:   ## formatting, lints, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets --locked -- --deny warnings
 	$(CC) $(CFLAGS) -o /dev/null tests/c/echo.c
 	$(CC) $(CFLAGS) -o /dev/null tests/c/rot13.c
+	$(CC) $(CFLAGS) -ffreestanding -nostdlib -static-pie -fpie -fno-stack-protector -o /dev/null tests/c/floor.c
 	sh tests/shellcheck.sh
 
 clean:   ## remove what was built
@@ -30,4 +40,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' Makefile | expand -t 10
 
-.PHONY: all run test check clean help
+.PHONY: all run test bench compare check clean help

@@ -1,0 +1,653 @@
+//! `make compare`: the pairing of C and Rust, the conversations, the calls, a C
+//! of the reader's own, and the page as a browser shows it.
+mod common;
+#[path = "compare/mod.rs"]
+mod compare;
+
+use common::*;
+use compare::calls::{self, Call};
+use compare::page;
+use compare::source::{self, File, Kind, Lang, Level};
+use compare::wire::{self, Answer, Row, Verdict};
+use compare::{Comparison, Settings, project};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+
+// ---------------------------------------------------------------- source
+
+#[test]
+fn every_function_of_the_c_has_its_mirror() {
+    let pairs = compare::table();
+    let faults = source::faults(&pairs, &compare::c_files(), &compare::rust_files(&pairs));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Each function of the Rust renamed in turn: each time the C functions that
+/// lost their mirror are named, with their lines.
+#[test]
+fn a_mirror_that_is_renamed_is_missed() {
+    let (pairs, c) = (compare::table(), compare::c_files());
+    let mirrored = pairs.iter().filter(|pair| !pair.c.is_empty());
+    for (pair, (rust_file, name)) in mirrored.flat_map(|p| p.rust.iter().map(move |r| (p, r))) {
+        let mut rust = compare::rust_files(&pairs);
+        let file = rust.iter_mut().find(|file| file.name == *rust_file).unwrap();
+        let keywords = ["fn", "struct", "const"].map(|word| format!("{word} {name}"));
+        let keyword = keywords.iter().find(|text| file.text.contains(*text)).expect(name);
+        *file = File::new(rust_file, file.text.replace(keyword, &format!("{keyword}_new")));
+        let faults = source::faults(&pairs, &c, &rust).join("\n");
+        let c_file = c.iter().find(|file| file.name == pair.file).unwrap();
+        for c_name in &pair.c {
+            let line = c_file.item(c_name).unwrap().line;
+            let expected = format!("{}:{line} `{c_name}` has no mirror", pair.file);
+            assert!(faults.contains(&expected), "{expected}: not in\n{faults}");
+        }
+        let new = format!("`{name}_new` has no C counterpart");
+        assert!(faults.contains(&new) || rust_file != "main.rs", "{new}: not in\n{faults}");
+    }
+}
+
+#[test]
+fn a_new_function_without_a_pair_is_missed() {
+    let pairs = compare::table();
+    let (mut c, mut rust) = (compare::c_files(), compare::rust_files(&pairs));
+    c[0] = File::new("echo.c", format!("{}\nint extra(void)\n{{\n}}\n", c[0].text));
+    rust[0] = File::new("main.rs", format!("{}\nfn more() {{}}\n", rust[0].text));
+    let faults = source::faults(&pairs, &c, &rust);
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("`extra` has no mirror"), "{faults:?}");
+    assert!(faults[1].contains("`more` has no C counterpart"), "{faults:?}");
+}
+
+/// The functions that the scanner finds are those whose names stand at the
+/// left margin, as they do in this project's C, and every item's line has its
+/// name, its first and last lines are whole.
+#[test]
+fn the_scanner_finds_every_item() {
+    for file in compare::c_files() {
+        let lines: Vec<&str> = file.text.lines().collect();
+        let functions = lines.windows(2).filter(|pair| pair[1] == "{" && pair[0].contains('('));
+        let name = |line: &str| {
+            let before = line.split('(').next().unwrap();
+            before.rsplit([' ', '*']).next().unwrap().to_owned()
+        };
+        for function in functions.map(|pair| name(pair[0])) {
+            assert!(file.item(&function).is_some(), "{function} in {}", file.name);
+        }
+    }
+    let pairs = compare::table();
+    for file in compare::c_files().iter().chain(&compare::rust_files(&pairs)) {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for item in &file.items {
+            let (line, last) = (lines[item.line - 1], lines[item.last - 1]);
+            assert!(
+                line.contains(&item.name)
+                    || lines[item.line..item.last].concat().contains(&item.name)
+            );
+            assert!(last.ends_with(['}', ';', ')']) || line.contains("define"), "{item:?}: {last}");
+            assert!(item.first == 1 || !lines[item.first - 2].trim_start().starts_with("//"));
+        }
+    }
+}
+
+#[test]
+fn items_of_awkward_sources() {
+    let c = "#define A 1 /* { */\n#ifndef B\n#define B \\\n  2\n#endif\nint proto(int);\n\
+             static char s[] = \"}{\";\n/* doc */\nstruct t {\n int a;\n};\nchar q(void) { return '{'; }\n\
+             int main(int argc, char **argv)\n{ if (1) { s[0] = 0; } }\n";
+    let names = |file: &File| file.items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+    let file = File::new("own.c", c.into());
+    assert_eq!(names(&file), ["A", "B", "t", "q", "main"]);
+    assert_eq!((file.item("t").unwrap().first, file.item("t").unwrap().last), (8, 11));
+    let rust = "use a::{b, c};\nconst X: [u8; 2] = [1; 2];\n/// Doc.\n#[inline]\nfn f<'a>(x: &'a u8) \
+                -> char {\n '{'\n}\nstruct U(u8);\nimpl U {\n const fn g(&self) {}\n}\nfn h() {}\n";
+    let file = File::new("own.rs", rust.into());
+    assert_eq!(names(&file), ["X", "f", "U", "g", "h"]);
+    assert_eq!((file.item("f").unwrap().first, file.item("f").unwrap().last), (3, 7));
+    for unfinished in ["int main() { \"", "#define", "/*", "'", "}}}", "impl", "#", "x(", "é'ü"] {
+        File::new("own.c", unfinished.into());
+        File::new("own.rs", unfinished.into());
+    }
+}
+
+/// Colours add nothing and lose nothing.
+#[test]
+fn coloured_source_is_the_source() {
+    let mut files = compare::c_files();
+    files.push(File::read(&project("src/main.rs")).unwrap());
+    files.push(File::read(&project("tests/compare/source.rs")).unwrap());
+    files.push(File::new("own.c", "char *s = \"<b>&amp;\"; // 注释 '\n#if 0\n\tit's\n".into()));
+    for file in files {
+        let whole: String = source::tokens(&file.text, file.lang).iter().map(|t| t.text).collect();
+        assert_eq!(whole, file.text);
+        let html = source::coloured(&file.text, file.lang).join("\n");
+        let mut plain = String::new();
+        for piece in html.split('<') {
+            let text = piece.rsplit_once('>').map_or(piece, |(_, text)| text);
+            plain += text;
+        }
+        let plain = plain.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
+        assert_eq!(plain.replace("&amp;", "&"), file.text);
+    }
+}
+
+#[test]
+fn tokens_are_told_apart() {
+    let kinds = |text, lang| {
+        let tokens = source::tokens(text, lang).into_iter().filter(|t| t.kind != Kind::Space);
+        tokens.map(|token| (token.kind, token.text.to_owned())).collect::<Vec<_>>()
+    };
+    let rust = kinds("let x: &'a u8 = b'\\''; // it's", Lang::Rust);
+    assert!(rust.contains(&(Kind::Word, "'a".into())), "{rust:?}");
+    assert!(rust.contains(&(Kind::Text, "'\\''".into())), "{rust:?}");
+    assert_eq!(rust.last(), Some(&(Kind::Comment, "// it's".into())));
+    let c = kinds("#include <x.h> /* y */\nc = '\"';", Lang::C);
+    assert_eq!(c[0], (Kind::Directive, "#include <x.h>".into()));
+    assert_eq!(c[1], (Kind::Comment, "/* y */".into()));
+    assert!(c.contains(&(Kind::Text, "'\"'".into())), "{c:?}");
+}
+
+/// Every line once and in order; what says the same is level.
+#[test]
+fn level_lines() {
+    let lines = |text: &str| text.lines().map(String::from).collect::<Vec<_>>();
+    let c = lines(
+        "int f(int fd)\n{\n    while (more) {\n        read(fd);\n        close(fd);\n    }\n}",
+    );
+    let rust =
+        lines("fn f(fd: Fd) {\n    loop {\n        let n = recv(fd);\n    }\n    quite_else();\n}");
+    let rows = source::level(&c, &rust, &[]);
+    assert!(rows.iter().filter_map(|row| row.c).eq(0..c.len()), "{rows:?}");
+    assert!(rows.iter().filter_map(|row| row.rust).eq(0..rust.len()), "{rows:?}");
+    for (c, rust) in [(0, 0), (2, 1), (3, 2), (5, 3), (6, 5)] {
+        let level = Level { c: Some(c), rust: Some(rust), same: true };
+        assert!(rows.contains(&level), "{level:?} not in {rows:?}");
+    }
+    assert!(rows.contains(&Level { c: Some(4), rust: None, same: false }), "{rows:?}");
+    assert!(rows.contains(&Level { c: None, rust: Some(4), same: false }), "{rows:?}");
+
+    // What has no line opposite it shares the room, above the first level line
+    // with its end.
+    let c = lines("// a\nint f()\n{\n    one();\n    two();\n}");
+    let rust = lines("// b\n// c\n// d\nfn f()\n    three();\n}");
+    let rows = source::level(&c, &rust, &[]);
+    assert!(rows.len() <= 8, "{rows:?}");
+    assert_eq!(rows[2], Level { c: Some(0), rust: Some(2), same: true });
+}
+
+// ---------------------------------------------------------------- wire
+
+#[test]
+fn a_row_of_the_table_explains_only_what_it_says() {
+    let answer = |bytes: &[u8]| Answer { bytes: bytes.into(), end: "closed".into() };
+    let verdict = |row, c: &[u8], forkline: &[u8]| {
+        wire::verdict("rot13", b"one\nlast", row, &answer(c), &answer(forkline))
+    };
+    let key = "rot13 drops an unfinished";
+    let row = Some(key);
+    assert_eq!(verdict(row, b"bar\nynfg", b"bar\nynfg"), Verdict::Equal);
+    assert_eq!(verdict(row, b"bar\n", b"bar\nynfg"), Verdict::Known(key));
+    assert_eq!(verdict(None, b"bar\n", b"bar\nynfg"), Verdict::Differs);
+    assert_eq!(verdict(row, b"bar", b"bar\nynfg"), Verdict::Differs);
+    assert_eq!(verdict(row, b"bar\n", b"bar\nYnfg"), Verdict::Differs);
+    let broken = Answer { end: "reset".into(), ..answer(b"bar\n") };
+    let verdict = wire::verdict("rot13", b"one\nlast", row, &broken, &answer(b"bar\nynfg"));
+    assert_eq!(verdict, Verdict::Differs);
+}
+
+#[test]
+fn a_dump_shows_where_it_differs() {
+    let bytes: Vec<u8> = (0..=255).cycle().take(1000).collect();
+    let rows = wire::dump(&bytes, Some(500));
+    assert!(rows.contains(&Row::Bytes(496, &bytes[496..504])), "{rows:?}");
+    let shown: usize = rows
+        .iter()
+        .map(|row| match row {
+            Row::Bytes(_, bytes) => bytes.len(),
+            Row::Gap(left_out) => *left_out,
+        })
+        .sum();
+    assert_eq!(shown, 1000);
+    assert!(rows.len() < 20);
+    assert_eq!(wire::differs_at(b"abc", b"abd"), Some(2));
+    assert_eq!(wire::differs_at(b"abc", b"ab"), Some(2));
+    assert_eq!(wire::differs_at(b"abc", b"abc"), None);
+}
+
+// ---------------------------------------------------------------- calls
+
+#[test]
+fn calls_of_the_same_name_and_descriptor_are_level() {
+    let c = calls::calls(
+        "close(3)                          = 0\nread(4, \"a\\n\", 8192) = 2\nwrite(4, \"a\\n\", 2) = 2\n\
+         --- SIGCHLD {si_signo=SIGCHLD} ---\n+++ killed by SIGKILL +++\n",
+    );
+    let forkline = calls::calls(
+        "close(3) = 0\nrecvfrom(4, \"a\\n\", 131072, 0, NULL, NULL) = 2\n\
+         write(1, \"server received 2 bytes\\n\", 24) = 24\nsendto(4, \"a\\n\", 2, 0, NULL, 0) = 2\n",
+    );
+    assert_eq!(c.len(), 4);
+    let name = |call: Option<&Call>| call.map_or("", |call| &call.name).to_owned();
+    let rows = calls::level(&c, &forkline);
+    let rows: Vec<_> = rows.into_iter().map(|(c, f)| (name(c), name(f))).collect();
+    let expected = [("close", "close"), ("read", "recvfrom"), ("", "write"), ("write", "sendto")];
+    let expected = expected.map(|(c, f)| (c.to_owned(), f.to_owned()));
+    assert_eq!(rows[..4], expected);
+}
+
+// ---------------------------------------------------------------- the whole
+
+fn settings(echo_c: &Path, out: &str) -> Settings {
+    Settings {
+        c: [echo_c.into(), project("tests/c/rot13.c")],
+        cc: std::env::var("CC").unwrap_or("cc".into()),
+        cflags: "-O2 -Wall".into(),
+        out: Path::new(env!("CARGO_TARGET_TMPDIR")).join(out),
+    }
+}
+
+fn wire_of(comparison: &Comparison, side: usize) -> &[wire::Exchange] {
+    comparison.sides[side].wire.as_ref().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Compares a C that is tests/c/echo.c with one piece of its text replaced.
+fn with_echo_changed(name: &str, from: &str, to: &str) -> (Comparison, PathBuf) {
+    let settings =
+        settings(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.c")), name);
+    let text = fs::read_to_string(project("tests/c/echo.c")).unwrap();
+    assert!(text.contains(from));
+    fs::write(&settings.c[0], text.replace(from, to)).unwrap();
+    (compare::compare(&settings), settings.c[0].clone())
+}
+
+#[test]
+fn our_c_is_equal_or_explained() {
+    let comparison = compare::compare(&settings(&project("tests/c/echo.c"), "ours"));
+    for exchange in [wire_of(&comparison, 0), wire_of(&comparison, 1)].into_iter().flatten() {
+        let (name, verdict) = (&exchange.name, &exchange.verdict);
+        assert_ne!(*verdict, Verdict::Differs, "{name}: {}", compare::difference(exchange));
+        if let Verdict::Known(key) = verdict {
+            let row = comparison.differences.iter().find(|(c, _)| c.starts_with(key));
+            assert!(row.is_some(), "no row of the README's table begins {key:?}");
+        }
+    }
+    let known = |side| {
+        let verdicts = wire_of(&comparison, side).iter().map(|e| &e.verdict);
+        verdicts.filter(|v| matches!(v, Verdict::Known(_))).count()
+    };
+    assert_eq!((known(0), known(1)), (1, 3));
+    if !tool("strace") {
+        return;
+    }
+    for side in &comparison.sides {
+        let (c, forkline) = side.calls.as_ref().unwrap_or_else(|why| panic!("{why}"));
+        for trace in [c, forkline] {
+            let accepts = trace.parent.iter().filter(|call| call.name.starts_with("accept"));
+            assert!(accepts.count() >= 2, "{:?}", trace.parent);
+            assert_eq!(trace.child.last().unwrap().rest, "exited with 0");
+        }
+        let [c, forkline] = [c, forkline].map(|trace| trace.counts().iter().sum::<usize>());
+        assert!(forkline < c, "forkline makes {forkline} calls, the C {c}");
+    }
+    assert!(
+        comparison.summary().contains("calls   rot13  the C makes"),
+        "{}",
+        comparison.summary()
+    );
+}
+
+#[test]
+fn a_c_that_differs_is_told_so() {
+    let (comparison, _) = with_echo_changed(
+        "shout",
+        "char *bufp = usrbuf;",
+        "char *bufp = usrbuf;\n#include \"/dev/null\"\n",
+    );
+    assert!(wire_of(&comparison, 0).iter().all(|e| e.verdict != Verdict::Differs));
+
+    let (from, to) =
+        ("rio_writen(connfd, buf, n);", "buf[0] ^= 32;\n        rio_writen(connfd, buf, n);");
+    let (comparison, _) = with_echo_changed("shout", from, to);
+    let exchange = wire_of(&comparison, 0).iter().find(|e| e.name == "a line").unwrap();
+    assert_eq!(exchange.verdict, Verdict::Differs);
+    let summary = comparison.summary();
+    let told = "different: a line: at offset 0 the C sent 68, forkline 48";
+    assert!(summary.contains(told), "{summary}");
+    assert!(page::html(&comparison).contains("at offset 0 the C sent 68, forkline 48"));
+}
+
+#[test]
+fn a_c_that_fails_is_reported_and_the_rest_goes_on() {
+    let cases = [
+        ("broken", "while (nleft > 0) {", "while (nleft > 0 {", "error: expected"),
+        (
+            "deaf",
+            "signal(SIGCHLD, sighandler);",
+            "return 3;",
+            "ended without listening: exit status: 3",
+        ),
+        ("rude", "signal(SIGCHLD, sighandler);", "error_(\"here\");", "error in here"),
+    ];
+    for (name, from, to, told) in cases {
+        let (comparison, file) = with_echo_changed(name, from, to);
+        let summary = comparison.summary();
+        assert!(summary.contains(told), "{summary}");
+        assert!(summary.contains(&*file.to_string_lossy()), "{summary}");
+        assert!(page::html(&comparison).contains(told));
+        assert!(comparison.sides[1].wire.is_ok() && summary.contains("wire    rot13"), "{summary}");
+    }
+    let nowhere = compare::compare(&settings(Path::new("/nowhere/echo.c"), "nowhere"));
+    assert!(nowhere.summary().contains("/nowhere/echo.c: No such file"), "{}", nowhere.summary());
+}
+
+/// A C whose functions have other names: they stand there without a mirror,
+/// and what forkline mirrors without its C.
+#[test]
+fn a_c_with_other_names_is_shown_as_it_is() {
+    let (comparison, file) = with_echo_changed("names", "rio_writen(", "write_all(");
+    let summary = comparison.summary();
+    assert!(summary.contains("without a mirror: write_all"), "{summary}");
+    let html = page::html(&comparison);
+    assert!(
+        html.contains("has no <code>rio_writen</code>") && html.contains("id=\"echo-write_all\"")
+    );
+    assert!(html.contains(&*file.file_name().unwrap().to_string_lossy()));
+}
+
+// ---------------------------------------------------------------- the page
+
+/// Headless Chromium, spoken to over pipes (the DevTools protocol).
+struct Browser {
+    child: Child,
+    commands: ChildStdin,
+    messages: Receiver<Value>,
+    profile: PathBuf,
+    session: Value,
+    id: u64,
+    /// What it has told unasked.
+    events: Vec<Value>,
+}
+
+impl Browser {
+    fn start() -> Browser {
+        let profile = scratch("chromium").to_path_buf();
+        let mut sh = Command::new("sh");
+        // It reads commands on descriptor 3 and answers on 4.
+        sh.args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "sh", "chromium"]);
+        sh.args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ]);
+        sh.args(["--disable-background-networking", "--disable-component-update"]);
+        sh.args(["--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe"]);
+        sh.arg(format!("--user-data-dir={}", profile.display()));
+        let mut child = sh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
+        let commands = child.stdin.take().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        let (sender, messages) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut message = Vec::new();
+            while answers.read_until(0, &mut message).is_ok_and(|n| n > 0) {
+                let json = serde_json::from_slice(&message[..message.len() - 1]).expect("JSON");
+                if sender.send(json).is_err() {
+                    return;
+                }
+                message.clear();
+            }
+        });
+        let (session, id, events) = (Value::Null, 0, Vec::new());
+        let mut browser = Browser { child, commands, messages, profile, session, id, events };
+        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attach = json!({"targetId": target["targetId"], "flatten": true});
+        browser.session = browser.call("Target.attachToTarget", attach)["sessionId"].clone();
+        for domain in ["Page", "Runtime", "Log", "Network"] {
+            browser.call(&format!("{domain}.enable"), json!({}));
+        }
+        browser
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        self.id += 1;
+        let mut command = json!({"id": self.id, "method": method, "params": params});
+        if !self.session.is_null() {
+            command["sessionId"] = self.session.clone();
+        }
+        let mut bytes = serde_json::to_vec(&command).unwrap();
+        bytes.push(0);
+        self.commands.write_all(&bytes).expect("Chromium listens");
+        loop {
+            let message = self.messages.recv_timeout(3 * DEADLINE).expect(method);
+            if message["id"] == self.id {
+                assert!(message["error"].is_null(), "{method}: {}", message["error"]);
+                return message["result"].clone();
+            }
+            self.events.push(message);
+        }
+    }
+
+    fn open(&mut self, url: &str) {
+        self.call("Page.navigate", json!({"url": url}));
+        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
+            let event = self.messages.recv_timeout(3 * DEADLINE).expect("the page loads");
+            self.events.push(event);
+        }
+    }
+
+    fn resize(&mut self, width: u32, scheme: &str) {
+        let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size);
+        let scheme = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.call("Emulation.setEmulatedMedia", json!({"features": scheme}));
+    }
+
+    /// The value of a JavaScript expression.
+    fn ask(&mut self, expression: &str) -> Value {
+        let params = json!({"expression": expression, "returnByValue": true});
+        let answer = self.call("Runtime.evaluate", params);
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].clone()
+    }
+
+    /// A picture of what the selector names, at most 2000 pixels of it.
+    fn picture(&mut self, selector: &str, file: &Path) {
+        let mut clip = self.ask(&format!(
+            "(() => {{ scrollTo(0, 0); const r = document.querySelector({selector:?}).getBoundingClientRect();\
+             return {{x: 0, y: r.top, width: innerWidth, height: Math.min(r.height, 2000), scale: 1}} }})()"
+        ));
+        clip["scale"] = json!(1);
+        let params = json!({"format": "png", "clip": clip, "captureBeyondViewport": true});
+        let picture = self.call("Page.captureScreenshot", params);
+        fs::write(file, base64(picture["data"].as_str().unwrap())).expect("the picture");
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its helpers may still be writing there.
+        wait_for("Chromium's files are gone", || {
+            fs::remove_dir_all(&self.profile).is_ok() || !self.profile.exists()
+        });
+    }
+}
+
+/// RFC 4648, section 4.
+fn base64(text: &str) -> Vec<u8> {
+    let value = |c: u8| match c {
+        b'A'..=b'Z' => c - b'A',
+        b'a'..=b'z' => c - b'a' + 26,
+        b'0'..=b'9' => c - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => panic!("no base64: {c}"),
+    };
+    let text = text.trim_end_matches('=').as_bytes();
+    let group = |four: &[u8]| {
+        let bits = four.iter().fold(0u32, |bits, &c| bits << 6 | u32::from(value(c)));
+        (bits << (6 * (4 - four.len()))).to_be_bytes()[1..four.len()].to_vec()
+    };
+    text.chunks(4).flat_map(group).collect()
+}
+
+#[test]
+fn the_page_in_chromium() {
+    if !tool("chromium") {
+        return;
+    }
+    let comparison = compare::compare(&settings(&project("tests/c/echo.c"), "page"));
+    // With a chart, whether or not the benchmark has been run.
+    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 300' width='900' height='300'>\
+               <text x='9' y='30'>a chart</text></svg>";
+    let charts = match comparison.charts.is_empty() {
+        true => vec![("bench".into(), svg.into())],
+        false => comparison.charts.clone(),
+    };
+    let comparison = Comparison { charts, ..comparison };
+    let out = compare::target().join("compare");
+    fs::create_dir_all(&out).unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page/index.html");
+    fs::write(&file, page::html(&comparison)).unwrap();
+
+    let mut browser = Browser::start();
+    browser.resize(1440, "light");
+    browser.open(&format!("file://{}", file.display()));
+    every_pair_stands_there(&mut browser, &comparison);
+    for width in [390, 1440] {
+        for scheme in ["light", "dark"] {
+            browser.resize(width, scheme);
+            nothing_overflows(&mut browser, width);
+            text_can_be_read(&mut browser, scheme);
+            for part in ["source", "wire", "calls", "cost"] {
+                let file = out.join(format!("{part}-{width}-{scheme}.png"));
+                browser.picture(&format!("#{part}"), &file);
+            }
+            browser.picture("body", &out.join(format!("page-{width}-{scheme}.png")));
+        }
+    }
+    // The README's picture.
+    browser.resize(1120, "light");
+    browser.picture("[id=echo-main]", &out.join("main.png"));
+    names_stick(&mut browser);
+    links_lead_somewhere(&mut browser);
+
+    for event in &browser.events {
+        let method = event["method"].as_str().unwrap_or_default();
+        let url = event["params"]["request"]["url"].as_str().unwrap_or("file:");
+        assert!(url.starts_with("file:") || url.starts_with("data:"), "asked for {url}");
+        assert_ne!(method, "Runtime.exceptionThrown", "{event}");
+        assert_ne!(method, "Log.entryAdded", "{event}");
+    }
+}
+
+/// Every item of the C and of main.rs, with the number and text of its line;
+/// a function's first line level with that of its mirror of the same name.
+fn every_pair_stands_there(browser: &mut Browser, comparison: &Comparison) {
+    let mut shown = BTreeSet::new();
+    let sides =
+        comparison.sides.iter().map(|side| (side.service, &side.pairs, side.file.as_ref().ok()));
+    for (prefix, pairs, c) in sides.chain([("rust", &comparison.rust_alone, None)]) {
+        for pair in pairs {
+            let id = page::id(pair, prefix);
+            let c_items = pair.c.iter().map(|name| ("c", c.unwrap(), name));
+            let rust_items = pair.rust.iter().map(|(file, name)| {
+                ("rust", comparison.rust.iter().find(|f| f.name == *file).unwrap(), name)
+            });
+            for (side, file, name) in c_items.chain(rust_items) {
+                let item = file.item(name).unwrap();
+                let line = file.text.lines().nth(item.line - 1).unwrap();
+                let selector = format!("[id=\"{id}\"] .side.{side} code[data-n=\"{}\"]", item.line);
+                let text =
+                    browser.ask(&format!("document.querySelector({selector:?})?.textContent"));
+                assert_eq!(text, format!("{line}\n"), "{selector}");
+                shown.insert((file.name.clone(), name.clone()));
+            }
+            let same = pair.c.first().filter(|c| pair.rust.iter().any(|(_, rust)| rust == *c));
+            if let (Some(name), Some(c)) = (same, c)
+                && c.text.lines().any(|line| line.contains(&format!(" {name}(")))
+            {
+                let top = |side, file: &File| {
+                    let line = file.item(name).unwrap().line;
+                    format!(
+                        "document.querySelector('[id=\"{id}\"] .side.{side} [data-n=\"{line}\"]')\
+                         .getBoundingClientRect().top"
+                    )
+                };
+                let tops =
+                    (browser.ask(&top("c", c)), browser.ask(&top("rust", &comparison.rust[0])));
+                assert_eq!(tops.0, tops.1, "{name} is not level with its mirror");
+            }
+        }
+    }
+    for file in compare::c_files().iter().chain(&comparison.rust[..1]) {
+        for item in &file.items {
+            assert!(shown.contains(&(file.name.clone(), item.name.clone())), "{item:?}");
+        }
+    }
+}
+
+fn nothing_overflows(browser: &mut Browser, width: u32) {
+    let page = browser.ask("document.documentElement.scrollWidth");
+    assert_eq!(page, width, "the page is wider than {width}");
+    // But a call's arguments, which are cut, and stand below in full.
+    let wide = browser.ask(
+        "[...document.querySelectorAll('body *')].filter(e => !e.closest('.trace td, .skip') && \
+         getComputedStyle(e).display != 'inline' && \
+         (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 || e.getBoundingClientRect().right > innerWidth))\
+         .map(e => e.className + ' ' + e.textContent.slice(0, 80))",
+    );
+    assert_eq!(wide, json!([]), "at {width}");
+}
+
+/// Contrast of at least 4.5 between every text and what is behind it (WCAG
+/// 2.2, 1.4.3).
+fn text_can_be_read(browser: &mut Browser, scheme: &str) {
+    let faint = browser.ask(
+        "(() => { const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});\
+         const known = {}; const rgb = c => known[c] ??= (() => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1);\
+           return [...canvas.getImageData(0, 0, 1, 1).data] })();\
+         const light = c => { const [r, g, b] = rgb(c).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);\
+           return .2126 * r + .7152 * g + .0722 * b };\
+         const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;\
+           if (rgb(c)[3] == 255) return c } return 'white' };\
+         const seen = new Map();\
+         for (const e of document.querySelectorAll('body *')) {\
+           if (![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) continue;\
+           const pair = [getComputedStyle(e).color, behind(e)]; seen.set(pair.join(' on '), pair) }\
+         const ratio = ([a, b]) => { [a, b] = [light(a), light(b)].sort((x, y) => y - x); return (a + .05) / (b + .05) };\
+         return [...seen].filter(([, pair]) => ratio(pair) < 4.5).map(([name, pair]) => name + ': ' + ratio(pair).toFixed(2)) })()",
+    );
+    assert_eq!(faint, json!([]), "{scheme}");
+}
+
+/// The names of a pair stay in sight while its lines pass.
+fn names_stick(browser: &mut Browser) {
+    let place = browser.ask(
+        "(() => { const pair = document.getElementById('echo-main'); \
+         scrollTo(0, pair.getBoundingClientRect().top + scrollY + pair.offsetHeight / 2); \
+         return pair.querySelector('h4').getBoundingClientRect().top - \
+           document.querySelector('nav').getBoundingClientRect().bottom })()",
+    );
+    assert!(place.as_f64().unwrap().abs() < 1.5, "the names are {place} below the top");
+}
+
+fn links_lead_somewhere(browser: &mut Browser) {
+    let dead = browser.ask(
+        "[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))\
+         .filter(href => !document.getElementById(href.slice(1)))",
+    );
+    assert_eq!(dead, json!([]));
+    // The first key press of somebody without a mouse.
+    for kind in ["keyDown", "keyUp"] {
+        let tab = json!({"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
+        browser.call("Input.dispatchKeyEvent", tab);
+    }
+    assert_eq!(browser.ask("document.activeElement.tagName"), "A");
+}

@@ -1,0 +1,126 @@
+//! The system calls of one conversation, by strace, the C's beside forkline's.
+
+use super::program::{Program, Running, soon};
+use super::source::align;
+use crate::common::{children_of, stat};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+
+/// What the client says, a line at a time.
+pub const LINES: [&str; 2] = ["Hello\n", "Why not?\n"];
+
+/// A line of strace: a call, or what happened to the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Empty for a signal and the end.
+    pub name: String,
+    /// Arguments and result.
+    pub rest: String,
+}
+
+/// What a server made of one conversation.
+#[derive(Default)]
+pub struct Trace {
+    pub parent: Vec<Call>,
+    pub child: Vec<Call>,
+}
+
+/// Traces one conversation with the program.
+pub fn trace(program: &Program, scratch: &Path) -> Result<Trace, String> {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return Err("strace is not installed".into());
+    }
+    let mut strace = Command::new("strace");
+    strace.args(["-ff", "-q", "-a1", "-s64", "-o"]).arg(scratch);
+    strace.arg(&program.path).args(&program.args);
+    let server = Running::spawn(&mut strace, |strace| children_of(strace).first().copied())?;
+    let parent = server.pid;
+    let waits = || soon(|| matches!(stat(parent), Some(('S', _))));
+
+    let child = converse(server.port, parent).map_err(|e| format!("the conversation: {e}"));
+    server.rest();
+    waits();
+    server.stop();
+    let read = |pid: u32| {
+        let file = format!("{}.{pid}", scratch.display());
+        let text = fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+        let _ = fs::remove_file(&file);
+        Ok::<_, String>(calls(&text))
+    };
+    Ok(Trace { parent: read(parent)?, child: read(child?)? })
+}
+
+/// The conversation; the pid of the child that had it.
+fn converse(port: u16, parent: u32) -> Result<u32, String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())?;
+    stream.set_read_timeout(Some(super::program::PATIENCE)).map_err(|e| e.to_string())?;
+    soon(|| !children_of(parent).is_empty());
+    let child = children_of(parent).first().copied().ok_or("no child was made for it")?;
+    for line in LINES {
+        let mut answer = vec![0; line.len()];
+        stream.write_all(line.as_bytes()).map_err(|e| e.to_string())?;
+        // An answer of another length is shown by the calls.
+        let _ = stream.read_exact(&mut answer);
+    }
+    Ok(child)
+}
+
+/// What strace wrote of one process. What we did to end it is left out.
+pub fn calls(text: &str) -> Vec<Call> {
+    let lines = text.lines().filter(|line| !line.starts_with("+++ killed by SIGKILL"));
+    let call = |line: &str| match line.split_once('(') {
+        Some((name, rest)) if name.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+            Call { name: name.into(), rest: format!("({rest}") }
+        }
+        _ => Call { name: String::new(), rest: line.trim_matches(['-', '+', ' ']).into() },
+    };
+    lines.map(call).collect()
+}
+
+/// Names of calls that do the same to a socket, or make the same.
+const SAME: [[&str; 2]; 3] = [["read", "recvfrom"], ["write", "sendto"], ["clone", "fork"]];
+
+/// The calls of the C and of forkline level with each other.
+pub fn level<'t>(c: &'t [Call], forkline: &'t [Call]) -> Vec<(Option<&'t Call>, Option<&'t Call>)> {
+    let gain = |a: &Call, b: &Call| {
+        let alike = SAME.iter().any(|same| same.contains(&&*a.name) && same.contains(&&*b.name));
+        let (of_a, of_b) = (subject(a), subject(b));
+        match a.name == b.name {
+            true if of_a == of_b => 3.0,
+            // Another descriptor.
+            true if of_a.parse::<u32>().is_ok() && of_b.parse::<u32>().is_ok() => 1.0,
+            false if alike => 2.0,
+            _ => 0.0,
+        }
+    };
+    let rows = align(c, forkline, gain);
+    rows.into_iter().map(|(a, b)| (a.map(|a| &c[a]), b.map(|b| &forkline[b]))).collect()
+}
+
+/// The argument that tells what a call is about.
+fn subject(call: &Call) -> &str {
+    let which = match call.name.as_str() {
+        "socket" => 1,
+        "setsockopt" => 2,
+        "mmap" => 3,
+        // Of itself: none.
+        "execve" => return "",
+        _ => 0,
+    };
+    let arguments = call.rest.trim_start_matches('(');
+    arguments.split([',', ')']).nth(which).unwrap_or_default().trim()
+}
+
+impl Trace {
+    /// Calls up to the first accept, those of the parent after it, those of
+    /// the child.
+    pub fn counts(&self) -> [usize; 3] {
+        let count = |calls: &[Call]| calls.iter().filter(|call| !call.name.is_empty()).count();
+        let ready = self.parent.iter().position(|call| call.name.starts_with("accept"));
+        let ready = ready.unwrap_or(self.parent.len());
+        [count(&self.parent[..ready]), count(&self.parent[ready..]), count(&self.child)]
+    }
+}

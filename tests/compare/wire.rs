@@ -1,0 +1,262 @@
+//! The same conversations with the C and with forkline: what came back, byte
+//! for byte.
+
+use super::program::{PATIENCE, Program, Running};
+use crate::common::{receive_some, reset};
+use std::io::{self, ErrorKind, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// What a client does with one connection.
+pub enum Step {
+    Send(Vec<u8>),
+    /// Waits until so many bytes have come back.
+    Receive(usize),
+    /// No more is sent; all that comes back is read.
+    Finish,
+    Reset,
+}
+use Step::*;
+
+pub struct Conversation {
+    pub name: &'static str,
+    /// A list for each connection, one after the other.
+    pub connections: Vec<Vec<Step>>,
+    /// How the row of the README's table begins that explains a difference.
+    pub row: Option<&'static str>,
+}
+
+/// The conversations that both services have.
+pub fn conversations() -> Vec<Conversation> {
+    let one = |name, bytes: &[u8]| Conversation {
+        name,
+        connections: vec![vec![Send(bytes.to_vec()), Finish]],
+        row: None,
+    };
+    let line = |length| {
+        let mut line: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
+        line.push(b'\n');
+        line
+    };
+    let burst: String = (1..=1000).map(|n| format!("line {n}\n")).collect();
+    let mut binary: Vec<u8> = (0..=255).collect();
+    binary.push(b'\n');
+    let (past, unfinished) = ("rot13 drops what goes past", "rot13 drops an unfinished");
+    vec![
+        one("a line", b"Hello, world\n"),
+        one("an empty line", b"\n"),
+        one("a line longer than echo's limit of 1023 bytes", &line(1500)),
+        Conversation {
+            row: Some(past),
+            ..one("a line longer than rot13's limit of 4096 bytes", &line(5000))
+        },
+        Conversation {
+            row: Some(past),
+            ..one("a line longer than the C's buffer of 8192 bytes", &line(9000))
+        },
+        one("binary: every byte value", &binary),
+        Conversation { row: Some(unfinished), ..one("an unfinished line", b"one\nlast") },
+        one("a burst of a thousand lines", burst.as_bytes()),
+        Conversation {
+            name: "a reset in the middle of a line, then another client",
+            connections: vec![
+                vec![Send(b"one\n".to_vec()), Receive(4), Send(b"half a".to_vec()), Reset],
+                vec![Send(b"again\n".to_vec()), Finish],
+            ],
+            row: None,
+        },
+    ]
+}
+
+/// What came back, and how each connection ended.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Answer {
+    pub bytes: Vec<u8>,
+    pub end: String,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Verdict {
+    Equal,
+    /// As the row of the README's table that begins so says.
+    Known(&'static str),
+    Differs,
+}
+
+pub struct Exchange {
+    pub name: String,
+    pub sent: Vec<u8>,
+    pub c: Answer,
+    pub forkline: Answer,
+    pub verdict: Verdict,
+}
+
+/// All conversations, and for echo the reports of the first.
+pub fn compare(service: &str, c: &Program, forkline: &Program) -> Result<Vec<Exchange>, String> {
+    let mut exchanges = Vec::new();
+    if service == "echo" {
+        exchanges.push(reports(c, forkline)?);
+    }
+    let (c, forkline) = (Running::start(c)?, Running::start(forkline)?);
+    let mut patience = [PATIENCE; 2];
+    for conversation in conversations() {
+        let sent = sent(&conversation);
+        let c = talk(c.port, &conversation, &mut patience[0]);
+        let forkline = talk(forkline.port, &conversation, &mut patience[1]);
+        let verdict = verdict(service, &sent, conversation.row, &c, &forkline);
+        exchanges.push(Exchange { name: conversation.name.into(), sent, c, forkline, verdict });
+    }
+    Ok(exchanges)
+}
+
+pub fn sent(conversation: &Conversation) -> Vec<u8> {
+    let sends = conversation.connections.iter().flatten().filter_map(|step| match step {
+        Send(bytes) => Some(&bytes[..]),
+        _ => None,
+    });
+    sends.flatten().copied().collect()
+}
+
+/// What stands on the servers' standard output, a pipe, after one conversation.
+fn reports(c: &Program, forkline: &Program) -> Result<Exchange, String> {
+    let conversation = &conversations()[0];
+    let reported = |program| {
+        let server = Running::start(program)?;
+        let end = talk(server.port, conversation, &mut { PATIENCE }).end;
+        server.rest();
+        Ok::<_, String>(Answer { bytes: server.stop(), end })
+    };
+    let (c, forkline) = (reported(c)?, reported(forkline)?);
+    let verdict = match () {
+        () if c == forkline => Verdict::Equal,
+        () if c.bytes.is_empty() => Verdict::Known("echo reports through stdio"),
+        () => Verdict::Differs,
+    };
+    let name = "what it reports of a line, into a pipe".into();
+    Ok(Exchange { name, sent: sent(conversation), c, forkline, verdict })
+}
+
+/// A row of the table explains only what it says: the C's answer is the one
+/// that its fault makes, and forkline's is the right one.
+pub fn verdict(
+    service: &str,
+    sent: &[u8],
+    row: Option<&'static str>,
+    c: &Answer,
+    forkline: &Answer,
+) -> Verdict {
+    match row {
+        _ if c == forkline => Verdict::Equal,
+        Some(row)
+            if service == "rot13"
+                && c.end == forkline.end
+                && c.bytes == as_the_rot13_c(sent)
+                && forkline.bytes == rot13(sent) =>
+        {
+            Verdict::Known(row)
+        }
+        _ => Verdict::Differs,
+    }
+}
+
+fn rot13(bytes: &[u8]) -> Vec<u8> {
+    let rotate = |&byte: &u8| match byte {
+        b'a'..=b'z' => (byte - b'a' + 13) % 26 + b'a',
+        b'A'..=b'Z' => (byte - b'A' + 13) % 26 + b'A',
+        _ => byte,
+    };
+    bytes.iter().map(rotate).collect()
+}
+
+/// Of each finished line, what its buffer of MAX_LINE + 1 bytes holds.
+fn as_the_rot13_c(bytes: &[u8]) -> Vec<u8> {
+    let lines = bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
+    lines.flat_map(|line| rot13(&line[..line.len().min(4097)])).collect()
+}
+
+/// With a server that was silent once, patience is short from then on.
+fn talk(port: u16, conversation: &Conversation, patience: &mut Duration) -> Answer {
+    let mut answer = Answer::default();
+    let mut ends = Vec::new();
+    for steps in &conversation.connections {
+        let end = connection(port, steps, &mut answer.bytes, *patience);
+        ends.push(end.unwrap_or_else(|e| match e.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset by the server".into(),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                *patience = Duration::from_millis(500);
+                "left open, with nothing more coming".into()
+            }
+            _ => e.to_string(),
+        }));
+    }
+    answer.end = ends.join(", then ");
+    answer
+}
+
+/// Does the steps; how the connection ended.
+fn connection(
+    port: u16,
+    steps: &[Step],
+    bytes: &mut Vec<u8>,
+    patience: Duration,
+) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    for step in steps {
+        match step {
+            Send(piece) => stream.write_all(piece)?,
+            Receive(n) => {
+                let due = bytes.len() + n;
+                while bytes.len() < due && receive_some(&stream, bytes)? > 0 {}
+            }
+            Finish => {
+                stream.shutdown(Shutdown::Write)?;
+                while receive_some(&stream, bytes)? > 0 {}
+            }
+            Reset => {
+                reset(stream);
+                return Ok("reset by the client".into());
+            }
+        }
+    }
+    Ok("closed by the server".into())
+}
+
+// ---------------------------------------------------------------- dump
+
+/// Bytes in a row of a dump.
+const WIDTH: usize = 8;
+
+/// A row of a dump, or how many bytes are left out.
+#[derive(Debug, PartialEq)]
+pub enum Row<'a> {
+    /// The offset of the first, and the bytes.
+    Bytes(usize, &'a [u8]),
+    Gap(usize),
+}
+
+/// The rows worth reading: the first, the last, and those where it begins to
+/// differ.
+pub fn dump(bytes: &[u8], differs_at: Option<usize>) -> Vec<Row<'_>> {
+    let all = bytes.len().div_ceil(WIDTH);
+    let near = |n: usize| {
+        let at = differs_at.map(|at| at / WIDTH);
+        n < 6 || n + 2 >= all || at.is_some_and(|at| n.abs_diff(at) <= 1)
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    for (n, piece) in bytes.chunks(WIDTH).enumerate() {
+        match rows.last_mut() {
+            _ if near(n) || all <= 40 => rows.push(Row::Bytes(n * WIDTH, piece)),
+            Some(Row::Gap(left)) => *left += piece.len(),
+            _ => rows.push(Row::Gap(piece.len())),
+        }
+    }
+    rows
+}
+
+/// Where two answers begin to differ, if they do.
+pub fn differs_at(a: &[u8], b: &[u8]) -> Option<usize> {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    (a != b).then_some(same)
+}

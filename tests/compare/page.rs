@@ -410,8 +410,9 @@ compare</code> again, and its charts stand here.</p>"
         // As an image of its own: its style and ids stay in it.
         let url: String = svg.bytes().map(|byte| format!("%{byte:02x}")).collect();
         format!(
-            "<img class=chart alt=\"{} by make bench\" src=\"data:image/svg+xml,{url}\">",
-            escape(name)
+            "<div class=scroll tabindex=0 role=region aria-label=\"{name}\"><img class=chart \
+alt=\"{name}: bars by make bench\" src=\"data:image/svg+xml,{url}\"></div>",
+            name = escape(name)
         )
     };
     let charts: String = comparison.charts.iter().map(chart).collect();

@@ -17,6 +17,9 @@ run: all   ## serve SERVICE (echo) on PORT (7007), with further options in ARGS
 test:   ## run every test, against the release binary
 	$(CARGO) test --release --locked
 
+soak:   ## a million connections (or FORKLINE_SOAK) with random faults
+	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
+
 bench:   ## measure it beside the C, a floor and other servers: some minutes
 	$(CARGO) bench --locked --bench bench
 
@@ -40,4 +43,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' Makefile | expand -t 10
 
-.PHONY: all run test bench compare check clean help
+.PHONY: all run test soak bench compare check clean help

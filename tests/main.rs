@@ -5,11 +5,13 @@ mod common;
 
 mod activation;
 mod binary;
+mod cap;
 mod clients;
 mod confine;
 mod drain;
 mod faults;
 mod limits;
+mod limits_real;
 mod processes;
 mod reports;
 mod rude;

@@ -18,6 +18,7 @@ use std::os::linux::net::TcpStreamExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -416,12 +417,20 @@ pub fn reset(stream: TcpStream) {
 // ---------------------------------------------------------------- waiting
 
 /// Polls until the condition holds; panics after DEADLINE.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    assert!(within(DEADLINE, condition), "waited {DEADLINE:?} in vain: {what}");
+}
+
+/// Polls until the condition holds; false if it does not for so long.
+pub fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + time;
     while !condition() {
-        assert!(Instant::now() < end, "waited {DEADLINE:?} in vain: {what}");
+        if Instant::now() > end {
+            return false;
+        }
         thread::sleep(Duration::from_millis(1));
     }
+    true
 }
 
 // ---------------------------------------------------------------- /proc
@@ -456,6 +465,33 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|&child| matches!(stat(child), Some((_, parent)) if parent == pid)).collect()
+}
+
+/// The same from one file, for those who ask all the time (proc(5)): it may miss
+/// some while others end.
+pub fn children_now(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
+    list.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+/// Sets a soft limit of a process, 0 for this one, and gives the one before (prlimit(2)).
+pub fn set_limit(pid: u32, resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limits outlive the calls.
+    let results = unsafe {
+        let first = libc::prlimit(pid as i32, resource, ptr::null(), &mut before);
+        let limit = libc::rlimit { rlim_cur: soft.min(before.rlim_max), ..before };
+        [first, libc::prlimit(pid as i32, resource, &limit, ptr::null_mut())]
+    };
+    assert_eq!(results, [0, 0], "prlimit: {}", io::Error::last_os_error());
+    before.rlim_cur
+}
+
+/// Lets a process open no more descriptors, and gives the limit before.
+pub fn no_more_descriptors(pid: u32) -> u64 {
+    let open = descriptors(pid);
+    let free = (0..).find(|n| open.iter().all(|(fd, _)| fd != n)).unwrap();
+    set_limit(pid, libc::RLIMIT_NOFILE, free.into())
 }
 
 /// What each open descriptor of a process points to: `socket:[4026]`, `/dev/null`.

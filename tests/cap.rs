@@ -1,0 +1,151 @@
+//! The cap on children: never more, never stuck, nobody forgotten.
+
+use crate::common::*;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const LINE: &[u8] = b"hello\n";
+const CAP: usize = 16;
+
+/// Sixteen are served and sixteen wait for them to end, all in one instant.
+#[test]
+fn twenty_thousand_connections_in_bursts() {
+    let server = Server::start(&["-q", "-c", "16", "echo", "0"]);
+    let most = while_watching(&server, || {
+        let mut served = burst(&server, 0);
+        for n in 1..20_000 / CAP {
+            assert!(served.iter().all(|client| receive(client, LINE.len()) == LINE));
+            let waiting = burst(&server, n);
+            if n % 10 == 0 {
+                // All at once also for the server, who hears of them by one signal.
+                let children = children_now(server.pid);
+                server.signal(libc::SIGSTOP);
+                drop(served);
+                wait_for("16 zombies", || children.iter().all(|&child| state(child) == 'Z'));
+                server.signal(libc::SIGCONT);
+            } else {
+                drop(served);
+            }
+            served = waiting;
+        }
+    });
+    assert_eq!(most, CAP);
+    server.wait_for_children(0);
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+#[test]
+fn four_times_as_many_clients_as_children() {
+    let server = Server::start(&["-q", "-c", "16", "echo", "0"]);
+    let most = while_watching(&server, || {
+        thread::scope(|scope| {
+            for _ in 0..4 * CAP {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        let mut client = server.connect();
+                        for _ in 0..20 {
+                            client.write_all(LINE).expect("send");
+                            assert_eq!(receive(&client, LINE.len()), LINE);
+                        }
+                    }
+                });
+            }
+        });
+    });
+    assert_eq!(most, CAP);
+    server.wait_for_children(0);
+}
+
+#[test]
+fn ten_thousand_children_at_once() {
+    const MANY: usize = 10_000;
+    set_limit(0, libc::RLIMIT_NOFILE, u64::MAX);
+    let descriptors = set_limit(0, libc::RLIMIT_NOFILE, u64::MAX) as usize;
+    let pids = number_in("/proc/sys/kernel/pid_max", "");
+    let free = number_in("/proc/meminfo", "MemAvailable:") / MANY;
+    if descriptors < MANY + 500 || pids < 2 * MANY || free < 200 {
+        let why = format!("{descriptors} descriptors, {pids} pids, {free} KiB for each child");
+        return skipped(&why);
+    }
+    let server = Server::start(&["-q", "-c", "10000", "echo", "0"]);
+    let mut clients = Vec::new();
+    while clients.len() < MANY {
+        // No more than the kernel's queue for the server takes.
+        let new: Vec<_> = (0..500).map(|_| ask(&server)).collect();
+        for client in new {
+            let is_answered = receive_some(&client, &mut Vec::new()).is_ok_and(|n| n > 0);
+            if !is_answered && server.stderr.text().contains("forkline: fork: ") {
+                return skipped(server.stderr.text().trim());
+            }
+            assert!(is_answered, "{}", server.stderr.text());
+            clients.push(client);
+        }
+    }
+    assert_eq!(children_now(server.pid).len(), MANY);
+
+    let next = ask(&server);
+    for mut client in &clients {
+        client.write_all(LINE).expect("send");
+        assert_eq!(receive(client, LINE.len()), LINE);
+    }
+    assert_eq!(children_now(server.pid).len(), MANY);
+    next.set_nonblocking(true).expect("nonblocking");
+    let waits = next.peek(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(waits, Err(ErrorKind::WouldBlock), "no place is free");
+    next.set_nonblocking(false).expect("blocking");
+    clients.pop();
+    assert_eq!(receive(&next, LINE.len()), LINE);
+
+    drop((clients, next));
+    wait_for("all have ended", || children_now(server.pid).is_empty());
+    assert_eq!(receive(&ask(&server), LINE.len()), LINE);
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+/// Sixteen clients, each of whom has sent a line.
+fn burst(server: &Server, n: usize) -> Vec<TcpStream> {
+    // At several addresses: the ports of closed connections, in TIME_WAIT, do not run out.
+    let address = Ipv4Addr::new(127, 0, 0, 2 + (n % 8) as u8);
+    let clients: Vec<_> = (0..CAP).map(|_| connect((address, server.port))).collect();
+    for mut client in &clients {
+        client.write_all(LINE).expect("send");
+    }
+    clients
+}
+
+fn ask(server: &Server) -> TcpStream {
+    let mut client = server.connect();
+    client.write_all(LINE).expect("send");
+    client
+}
+
+/// The most children that the server has while this goes on.
+fn while_watching(server: &Server, act: impl FnOnce()) -> usize {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(children_now(server.pid).len());
+                thread::sleep(Duration::from_micros(50));
+            }
+            most
+        });
+        let result = catch_unwind(AssertUnwindSafe(act));
+        done.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| resume_unwind(panic));
+        watcher.join().expect("watcher")
+    })
+}
+
+/// The number behind this word in a file of /proc.
+fn number_in(file: &str, word: &str) -> usize {
+    let text = fs::read_to_string(file).expect(file);
+    let line = text.lines().find_map(|line| line.strip_prefix(word)).expect(word);
+    line.split_whitespace().next().unwrap().parse().expect("a number")
+}

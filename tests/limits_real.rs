@@ -1,0 +1,218 @@
+//! Limits of the system, reached for real under load and then released: what
+//! they cost, and that they cost nobody else.
+
+use crate::common::*;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+const LINE: &[u8] = b"hello\n";
+/// Clients that come while the limit holds.
+const LOAD: usize = 60;
+
+#[test]
+fn out_of_processes() {
+    if fs::metadata("/proc/self").expect("/proc").uid() != 0 {
+        return skipped("not root: the limit counts all processes of a user");
+    }
+    if !tool("prlimit") {
+        return;
+    }
+    let user = 0x7000_0000 + std::process::id(); // nobody else's
+    let server = Server::start(&["-q", "-u", &user.to_string(), "echo", "0"]);
+    let limit = |nproc: &str| {
+        let pid = server.pid.to_string();
+        let output = run(Command::new("prlimit").uid(user).gid(user).args(["--pid", &pid, nproc]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let before = Instant::now();
+    let kept: Vec<_> = (0..4).map(|_| ask(&server)).collect();
+    assert_eq!(answered(&kept), 4);
+
+    limit("--nproc=8:"); // the server, these 4, and 3 more
+    for _ in 0..3 {
+        let clients = come_together(&server);
+        assert_eq!(answered(&clients), 3, "all others are told by an end of the connection");
+        drop(clients);
+        wait_for("those 3 end", || server.children().len() == kept.len());
+    }
+    is_told(&server, "fork: Resource temporarily unavailable (EAGAIN)", before);
+    all_are_served(&kept);
+
+    limit("--nproc=4000:");
+    assert_eq!(answered(&come_together(&server)), LOAD);
+    all_are_served(&kept);
+    drop(kept);
+    server.wait_for_children(0);
+}
+
+#[test]
+fn out_of_descriptors() {
+    let server = Server::start(&["-q", "echo", "0"]);
+    let kept: Vec<_> = (0..4).map(|_| ask(&server)).collect();
+    assert_eq!(answered(&kept), 4);
+
+    let (call, before) = ("accept: Too many open files (EMFILE)", Instant::now());
+    wait_for("it waits in accept, which has a descriptor", || state(server.pid) == 'S');
+    let limit = no_more_descriptors(server.pid);
+    let clients = come_together(&server);
+    assert_eq!(receive(&clients[0], LINE.len()), LINE);
+    server.stderr.wait_for(&format!("{call}, and "));
+    let attempts = server.stderr.text().rsplit(", and ").next().map(first_number).unwrap();
+    assert!(attempts <= 20, "{attempts} attempts in a second are no pause");
+    is_told(&server, call, before);
+    for client in &clients[1..] {
+        client.set_nonblocking(true).expect("nonblocking");
+        let waits = client.peek(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(waits, Err(ErrorKind::WouldBlock), "it waits for its turn");
+        client.set_nonblocking(false).expect("blocking");
+    }
+    all_are_served(&kept);
+
+    set_limit(server.pid, libc::RLIMIT_NOFILE, limit);
+    assert_eq!(answered(&clients[1..]), LOAD - 1);
+    assert_eq!(answered(&come_together(&server)), LOAD);
+    all_are_served(&kept);
+}
+
+/// All memory that the server and its children will ever use is theirs when it
+/// is ready: the stack below the handlers too.
+#[test]
+fn no_more_address_space() {
+    let server = Server::start(&["-v", "echo", "0"]);
+    set_limit(server.pid, libc::RLIMIT_AS, 1);
+    set_limit(server.pid, libc::RLIMIT_STACK, 1);
+    let burst = b"a line that is one of many\n".repeat(20_000);
+    for _ in 0..3 {
+        assert_eq!(answered(&come_together(&server)), LOAD);
+        assert_eq!(exchange(server.connect(), &burst), burst);
+    }
+    server.wait_for_children(0);
+    let lines = server.stderr.lines();
+    let ended_well = |line: &&String| line.contains(" exit 0 ");
+    assert_eq!(lines.iter().filter(ended_well).count(), 3 * (LOAD + 1), "{lines:#?}");
+}
+
+#[test]
+fn out_of_memory() {
+    let Some(group) = MemoryGroup::new() else {
+        return;
+    };
+    let server = Server::start(&["-q", "echo", "0"]);
+    group.set("cgroup.procs", &server.pid.to_string());
+    let before = Instant::now();
+    let kept: Vec<_> = (0..4).map(|_| ask(&server)).collect();
+    assert_eq!(answered(&kept), 4);
+
+    let used: u64 = group.get("memory.usage_in_bytes").trim().parse().expect("bytes");
+    group.set("memory.limit_in_bytes", &(used + (1 << 20)).to_string());
+    let clients: Vec<_> = (0..3).flat_map(|_| come_together(&server)).collect();
+    server.stderr.wait_for("fork: Cannot allocate memory (ENOMEM)");
+    all_are_served(&kept);
+
+    group.set("memory.limit_in_bytes", "-1");
+    let served = answered(&clients);
+    assert!(served < clients.len(), "the limit was reached");
+    is_told(&server, "fork: Cannot allocate memory (ENOMEM)", before);
+    drop(clients);
+    assert_eq!(answered(&come_together(&server)), LOAD);
+    all_are_served(&kept);
+    drop(kept);
+    server.wait_for_children(0);
+}
+
+/// A control group of the server's own, removed in the end. What does not fit
+/// into its memory fails; nobody is killed (cgroups(7), version 1).
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn new() -> Option<MemoryGroup> {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = own.lines().find_map(|line| line.split_once(":memory:"));
+        let path = own.map(|(_, own)| {
+            let name = format!("forkline-{}", std::process::id());
+            PathBuf::from(format!("/sys/fs/cgroup/memory{own}")).join(name)
+        });
+        let group = path.filter(|path| fs::create_dir(path).is_ok()).map(MemoryGroup);
+        match &group {
+            Some(group) => group.set("memory.oom_control", "1"),
+            None => skipped("no memory control group (version 1) here to be had"),
+        }
+        group
+    }
+
+    fn set(&self, file: &str, value: &str) {
+        fs::write(self.0.join(file), value).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
+    fn get(&self, file: &str) -> String {
+        fs::read_to_string(self.0.join(file)).expect(file)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let end = Instant::now() + DEADLINE; // its processes are ending
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
+            thread::yield_now();
+        }
+    }
+}
+
+fn ask(server: &Server) -> TcpStream {
+    let mut client = server.connect();
+    client.write_all(LINE).expect("send");
+    client
+}
+
+/// LOAD clients at once, who send a line each.
+fn come_together(server: &Server) -> Vec<TcpStream> {
+    let clients: Vec<_> = (0..LOAD).map(|_| server.connect()).collect();
+    for mut client in &clients {
+        let _ = client.write_all(LINE); // fails when the connection is closed already
+    }
+    clients
+}
+
+/// How many of them get their line back. The others must see the end of their
+/// connection: nobody is left waiting.
+fn answered(clients: &[TcpStream]) -> usize {
+    let answered = clients.iter().filter(|client| {
+        let (mut client, mut answer) = (*client, [0; LINE.len()]);
+        match client.read_exact(&mut answer) {
+            Ok(()) => answer == LINE,
+            Err(error) => {
+                assert_ne!(error.kind(), ErrorKind::WouldBlock, "no answer and no end");
+                false
+            }
+        }
+    });
+    answered.count()
+}
+
+fn all_are_served(clients: &[TcpStream]) {
+    for mut client in clients {
+        client.write_all(LINE).expect("send");
+    }
+    assert_eq!(answered(clients), clients.len());
+}
+
+/// This was said, at most once a second, and nothing of other calls.
+fn is_told(server: &Server, what: &str, since: Instant) {
+    server.stderr.wait_for(what);
+    let lines = server.stderr.lines().split_off(1);
+    let calls = ["forkline: fork: ", "forkline: accept: "];
+    assert!(lines.iter().all(|line| calls.iter().any(|call| line.starts_with(call))), "{lines:#?}");
+    let told = lines.iter().filter(|line| line.contains(what)).count();
+    assert!(told as u64 <= since.elapsed().as_secs() + 1, "{lines:#?}");
+}
+
+fn first_number(text: &str) -> usize {
+    text.split(' ').next().unwrap().parse().expect("a number")
+}

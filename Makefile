@@ -22,6 +22,7 @@ UNITS   = forkline@.service forkline@.socket
 # The container engine that is there.
 ENGINE  = $(firstword $(foreach e,podman buildah docker,$(shell command -v $e)) podman)
 IMAGE   = forkline:$(VERSION)
+IMAGEFLAGS =
 
 # A compiler with the core library for 64-bit Arm: rustup's, after `rustup
 # target add`, or Debian's, with libstd-rust-web-dev:arm64.
@@ -66,7 +67,7 @@ uninstall:   ## remove what `make install` installs
 
 image: all   ## the container image IMAGE, by ENGINE: podman, buildah or docker
 	install -D $(BIN) $(TARGET)/image/forkline
-	$(ENGINE) build -t $(IMAGE) -f deploy/container/Containerfile $(TARGET)/image
+	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile $(TARGET)/image
 
 aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 	RUSTC=$(ARM_RUSTC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM_CC) \

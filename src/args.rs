@@ -14,18 +14,16 @@ const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT
        forkline [OPTIONS] rot13 [PORT]
 
-echo sends every line back and reports its length on standard output;
-rot13 rotates its letters by 13, on port 50005 unless PORT is given.
-One child process serves each connection. PORT 0 lets the kernel choose.
+PORT 0: the kernel chooses. No PORT for rot13: 50005.
 
-  -b, --bind ADDR         listen on this numeric address only
+  -b, --bind ADDR         listen on this address only
   -c, --max-children N    serve at most N clients at once (1024)
   -C, --max-per-source N  and N of one IPv4 address or IPv6 /64
-  -g, --grace SECS        what clients get to finish at the end (10)
+  -g, --grace SECS        to finish in at the end (10)
   -t, --idle SECS         end connections silent for so long
   -u, --user UID[:GID]    become this user after binding
   -q, --quiet             report nothing
-  -v, --verbose           tell of each child's start and end
+  -v, --verbose           tell of each start and end
   -h, --help              show this help
   -V, --version           show the version
 ";
@@ -158,12 +156,12 @@ fn set(
 }
 
 fn children(value: &[u8]) -> u32 {
-    number(value, 1, MOST as u32, "not a number of children from 1 to 32768")
+    number(value, 1, MOST as u32, "not a number from 1 to 32768")
 }
 
 /// A day at most: more is a mistake.
 fn seconds(value: &[u8]) -> u32 {
-    number(value, 0, 24 * 60 * 60, "not a number of seconds from 0 to 86400")
+    number(value, 0, 24 * 60 * 60, "not a number from 0 to 86400")
 }
 
 /// `UID` or `UID:GID`; the group that is left out has the user's number.

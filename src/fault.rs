@@ -52,12 +52,11 @@ pub fn reset(connfd: Fd) {
 }
 
 /// A client that may not have one more child.
-pub fn refuse(client: &SocketAddr, children: u64, always: bool) {
-    let more = said(0);
-    if always || more.is_some() {
+pub fn refuse(client: &SocketAddr, children: u64) {
+    if let Some(more) = said(0) {
+        let children = children as usize;
         message(|line| {
-            line.str("refuse ").addr(client).str(", it has ").num(children as usize);
-            line.more(more.unwrap_or(0));
+            _ = line.str("refuse ").addr(client).str(", it has ").num(children).more(more)
         });
     }
 }

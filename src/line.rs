@@ -53,17 +53,31 @@ impl<'a> Line<'a> {
 
     /// The beginning of what a user typed, in quotes, fit for a terminal.
     pub fn quoted(&mut self, typed: &[u8]) -> &mut Self {
-        const SHOWN: usize = 64;
         self.str("'");
-        for &c in typed.iter().take(SHOWN) {
+        for &c in typed.iter().take(64) {
             self.bytes(&[if matches!(c, b' '..=b'~') { c } else { b'?' }]);
         }
-        self.str(if typed.len() > SHOWN { "...'" } else { "'" })
+        self.str(if typed.len() > 64 { "...'" } else { "'" })
     }
 
     #[inline(never)]
     fn end(&mut self) {
         self.str("\n").write(STDERR);
+    }
+
+    pub fn clear(&mut self) -> &mut Self {
+        self.len = 0;
+        self
+    }
+
+    /// Appends a line of at most `MOST` bytes, at the cost of a copy of `MOST`.
+    pub fn append<const MOST: usize>(&mut self, line: &Line) {
+        let text: Option<&[MaybeUninit<u8>; MOST]> = line.text.first_chunk();
+        let free = self.text.get_mut(self.len..).and_then(|free| free.first_chunk_mut());
+        if let (Some(text), Some(free)) = (text, free) {
+            *free = *text;
+            self.len += line.len;
+        }
     }
 
     /// Bytes that still fit.

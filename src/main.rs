@@ -16,17 +16,20 @@ mod drain;
 mod fault;
 mod idle;
 mod line;
+mod report;
+mod rot13;
 mod sys;
 
 use args::{Options, Service};
-use core::mem::MaybeUninit;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fault::Fault;
-use line::{Line, message};
+use line::message;
+use report::report;
+use rot13::rot13;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, bind, listen, recv, send};
 use rustix::process::{Signal, WaitOptions, wait};
-use sys::mem::shift;
+use sys::mem::{find_last, shift};
 use sys::{Buf, Fd, Handler, Strings, close, setsockopt};
 
 /// A longer line is echoed in pieces of `MAXN - 1` bytes: the C keeps one for its NUL.
@@ -37,8 +40,6 @@ const MAX_LINE: usize = 4096;
 const SERV_PORT: u16 = 50005;
 /// Connections that may wait in the kernel to be accepted.
 const LISTENQ: i32 = 1024;
-/// Bytes of the text that reports one line, at most.
-const REPORT: usize = "server received 1023 bytes\n".len();
 /// Bytes of `Rio`'s buffer: what one `recv` can bring.
 const RIO_BUFSIZE: usize = 128 * 1024;
 
@@ -76,7 +77,7 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fau
             Err(e) => return Err(Fault("recv", e)),
         };
         cnt = (cnt + nread).min(RIO_BUFSIZE);
-        let tail = rp.buf[..cnt].iter().rev().take_while(|&&c| c != b'\n').count();
+        let tail = find_last(&rp.buf[..cnt], b'\n').map_or(cnt, |newline| cnt - newline - 1);
         if nread == 0 {
             break cnt;
         } else if cnt > tail % maxlen {
@@ -112,23 +113,6 @@ fn echo(connfd: Fd, buf: &mut Buf, quiet: bool) -> Result<(), Fault> {
     }
 }
 
-/// The C's `printf`, for each line or piece of one in `lines`.
-fn report(mut lines: &[u8]) {
-    let mut text = [MaybeUninit::uninit(); _];
-    let mut out = Line::new(&mut text);
-    while !lines.is_empty() {
-        let longest = lines.len().min(MAXN - 1);
-        let newline = lines.iter().take(longest).position(|&c| c == b'\n');
-        let n = newline.map_or(longest, |at| at + 1);
-        out.str("server received ").num(n).str(" bytes\n");
-        if out.room() < REPORT {
-            out.write(sys::STDOUT);
-        }
-        lines = lines.get(n..).unwrap_or_default();
-    }
-    out.write(sys::STDOUT);
-}
-
 /// The letter 13 places on; any other byte as it is.
 fn rot13_char(c: u8) -> u8 {
     match c {
@@ -146,9 +130,7 @@ fn child_run(fd: Fd, outbuf: &mut Buf) -> Result<(), Fault> {
         if lines.is_empty() {
             return Ok(());
         }
-        for ch in lines.iter_mut() {
-            *ch = rot13_char(*ch);
-        }
+        rot13(lines);
         rio_writen(fd, lines)?;
     }
 }

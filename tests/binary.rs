@@ -1,8 +1,6 @@
 //! The shipped file: what is in it and which system calls it makes.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use object::Endianness::{self, Little};
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};

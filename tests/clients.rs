@@ -1,8 +1,6 @@
 //! The clients that people have at hand, with both services over IPv4 and IPv6.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::process::Command;
 
 #[test]

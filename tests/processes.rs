@@ -1,11 +1,9 @@
 //! One child per connection: whose it is, what it holds and how it ends.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 
@@ -154,8 +152,8 @@ fn say(mut client: &TcpStream, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The connection ends, by end of file or by a reset.
-fn has_ended(mut client: &TcpStream) -> bool {
-    match client.read(&mut [0]) {
+fn has_ended(client: &TcpStream) -> bool {
+    match receive_some(client, &mut Vec::new()) {
         Ok(n) => n == 0,
         Err(error) => error.kind() == ErrorKind::ConnectionReset,
     }

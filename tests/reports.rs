@@ -1,8 +1,6 @@
 //! `server received N bytes` on stdout: which, when, whole, and harmless
 //! wherever stdout leads.
-mod common;
-
-use common::*;
+use crate::common::*;
 use fastrand::Rng;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};

@@ -1,8 +1,6 @@
 //! Clients that are slow, silent or gone: each costs its own child, nobody else.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -151,15 +149,12 @@ fn a_client_that_does_not_read_blocks_its_child_and_loses_nothing() {
 
 /// A send that is interrupted after it has taken some bytes returns their number
 /// (send(2)); SIGCHLD has a handler in the child too.
-fn read_while_signals_cut_sends_short(mut client: &TcpStream, child: u32) -> Vec<u8> {
-    let (mut got, mut piece) = (Vec::new(), [0; 65536]);
-    loop {
+fn read_while_signals_cut_sends_short(client: &TcpStream, child: u32) -> Vec<u8> {
+    let mut got = Vec::new();
+    while receive_some(client, &mut got).expect("receive") > 0 {
         kill(child as i32, libc::SIGCHLD);
-        match client.read(&mut piece).expect("receive") {
-            0 => return got,
-            n => got.extend_from_slice(&piece[..n]),
-        }
     }
+    got
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What a client sees is what it sees of the C programs, byte for byte, save
 //! where the README's table says otherwise.
-mod common;
-
-use common::*;
+use crate::common::*;
 use fastrand::Rng;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -57,3 +57,13 @@ pub const SA_RESTORER: c_int = 0x0400_0000;
 pub unsafe extern "C" fn restorer() -> ! {
     naked_asm!("mov x8, {number}", "svc 0", number = const libc::SYS_rt_sigreturn)
 }
+
+/// A bit for each byte of `block` that is `c`, the lowest for the first.
+pub fn equal(block: [u8; 16], c: u8) -> u32 {
+    block.iter().rev().fold(0, |bits, &b| bits << 1 | u32::from(b == c))
+}
+
+/// rot13 of each byte.
+pub fn rot13_block(block: [u8; 16]) -> [u8; 16] {
+    block.map(crate::rot13_char)
+}

@@ -15,6 +15,7 @@ const TEXTS: &str = "\
 22 Invalid argument (EINVAL)
 23 Too many open files in system (ENFILE)
 24 Too many open files (EMFILE)
+38 Function not implemented (ENOSYS)
 88 Socket operation on non-socket (ENOTSOCK)
 95 Operation not supported (EOPNOTSUPP)
 97 Address family not supported by protocol (EAFNOSUPPORT)

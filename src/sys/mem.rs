@@ -3,10 +3,10 @@
 //! of addresses, which would need relocations: a debug build may, a release
 //! build that does fails to link, so its code copies with `copy` and `shift`.
 //!
-//! All is volatile, or the compiler would see what a loop does and call the
-//! function that it is in. Byte by byte is enough for command lines, messages
-//! and the rest of a line.
+//! Copies are volatile, or the compiler would see what a loop does and call the
+//! function that it is in.
 
+use super::arch;
 use core::mem::MaybeUninit;
 
 /// Fills `dest` from `src`, as far as both go, and returns how far.
@@ -25,14 +25,49 @@ pub fn shift(buf: &mut [u8], from: usize) {
     unsafe { forwards(start, start.wrapping_add(from), n) };
 }
 
+/// Eight bytes, wherever they lie.
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct Word(u64);
+
 /// # Safety
 ///
 /// `n` bytes at both places; if they overlap, `dest` is the lower.
 unsafe fn forwards(dest: *mut u8, src: *const u8, n: usize) {
-    for i in 0..n {
-        // SAFETY: the caller's; each byte is read before it is overwritten.
+    let words = n / size_of::<Word>();
+    for i in 0..words {
+        // SAFETY: the caller's; all is read before it is overwritten.
+        unsafe { dest.cast::<Word>().add(i).write_volatile(src.cast::<Word>().add(i).read()) };
+    }
+    for i in words * size_of::<Word>()..n {
+        // SAFETY: likewise.
         unsafe { dest.add(i).write_volatile(src.add(i).read_volatile()) };
     }
+}
+
+/// memchr(3): where the first `c` is.
+pub fn find(text: &[u8], c: u8) -> Option<usize> {
+    let (blocks, rest) = text.as_chunks();
+    for (i, block) in blocks.iter().enumerate() {
+        let hits = arch::equal(*block, c);
+        if hits != 0 {
+            return Some(16 * i + hits.trailing_zeros() as usize);
+        }
+    }
+    let at = rest.iter().position(|&b| b == c)?;
+    Some(16 * blocks.len() + at)
+}
+
+/// memrchr(3): where the last `c` is.
+pub fn find_last(text: &[u8], c: u8) -> Option<usize> {
+    let (rest, blocks) = text.as_rchunks();
+    for (i, block) in blocks.iter().enumerate().rev() {
+        let hits = arch::equal(*block, c);
+        if hits != 0 {
+            return Some(rest.len() + 16 * i + hits.ilog2() as usize);
+        }
+    }
+    rest.iter().rposition(|&b| b == c)
 }
 
 /// # Safety

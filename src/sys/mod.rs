@@ -9,7 +9,7 @@ mod errno;
 pub mod mem;
 
 use crate::RIO_BUFSIZE;
-pub use arch::AUDIT_ARCH;
+pub use arch::{AUDIT_ARCH, rot13_block};
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::Deref;
@@ -154,8 +154,7 @@ pub fn socket(family: c_int) -> Result<Fd> {
     loop {
         let args = [family as usize, libc::SOCK_STREAM as usize];
         // SAFETY: it touches no memory.
-        let fd = unsafe { arch::syscall(libc::SYS_socket, args) };
-        let fd = ret(fd).and_then(ret_fd)?;
+        let fd = ret_fd(ret(unsafe { arch::syscall(libc::SYS_socket, args) })?)?;
         if fd.as_raw_fd() > libc::STDERR_FILENO {
             return Ok(fd);
         }
@@ -175,7 +174,7 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> Result<
 /// accept(2), with the client's address.
 pub fn accept(listenfd: Fd) -> Result<(Fd, SocketAddr)> {
     let mut name = Name([0; _]);
-    let connfd = name.filled_by(libc::SYS_accept, listenfd).and_then(ret_fd)?;
+    let connfd = ret_fd(name.filled_by(libc::SYS_accept, listenfd)?)?;
     Ok((connfd, name.addr()?))
 }
 
@@ -203,29 +202,29 @@ impl Name {
     fn addr(&self) -> Result<SocketAddr> {
         let [f0, f1, p0, p1, a, b, c, d, v6 @ .., _, _, _, _] = self.0;
         let port = u16::from_be_bytes([p0, p1]);
-        match (u16::from_ne_bytes([f0, f1]).into(), v6) {
-            (libc::AF_INET, _) => Ok((Ipv4Addr::new(a, b, c, d), port).into()),
-            (libc::AF_INET6, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4 @ ..]) => {
-                Ok((Ipv4Addr::from_octets(v4), port).into())
-            }
-            (libc::AF_INET6, _) => Ok((Ipv6Addr::from_octets(v6), port).into()),
-            _ => Err(Errno::AFNOSUPPORT),
-        }
+        let [mapped @ .., e, f, g, h] = v6;
+        let v4 = match u16::from_ne_bytes([f0, f1]).into() {
+            libc::AF_INET => [a, b, c, d],
+            libc::AF_INET6 if mapped == *b"\0\0\0\0\0\0\0\0\0\0\xff\xff" => [e, f, g, h],
+            libc::AF_INET6 => return Ok((Ipv6Addr::from_octets(v6), port).into()),
+            _ => return Err(Errno::AFNOSUPPORT),
+        };
+        Ok((Ipv4Addr::from_octets(v4), port).into())
     }
 }
 
-/// The signals that end the service, and those that its end waits for.
-const SIGNALS: [c_int; 6] =
-    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGALRM];
-
-/// The kernel's `sigset_t`.
-fn signal_set() -> u64 {
-    SIGNALS.iter().fold(0, |set, signal| set | 1 << (signal - 1))
-}
+/// The signals that end the service, and those that its end waits for, as the
+/// kernel's `sigset_t`.
+const SIGNALS: u64 = 1 << (libc::SIGCHLD - 1)
+    | 1 << (libc::SIGTERM - 1)
+    | 1 << (libc::SIGINT - 1)
+    | 1 << (libc::SIGHUP - 1)
+    | 1 << (libc::SIGQUIT - 1)
+    | 1 << (libc::SIGALRM - 1);
 
 /// sigprocmask(2): blocks the signals of the end and no other, or none at all.
 pub fn block_signals(block: bool) {
-    let set = if block { signal_set() } else { 0 };
+    let set = if block { SIGNALS } else { 0 };
     let how = libc::SIG_SETMASK as usize;
     // SAFETY: the kernel reads `set`, whose size is given last.
     unsafe { arch::syscall(libc::SYS_rt_sigprocmask, [how, &raw const set as usize, 0, 8]) };
@@ -233,7 +232,7 @@ pub fn block_signals(block: bool) {
 
 /// sigwaitinfo(2): the next of the signals of the end, which are blocked.
 pub fn wait_for_signal() -> c_int {
-    let set = signal_set();
+    let set = SIGNALS;
     loop {
         let args = [&raw const set as usize, 0, 0, 8];
         // SAFETY: the kernel reads `set`, whose size is given last.

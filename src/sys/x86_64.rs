@@ -1,8 +1,10 @@
 //! x86-64: the entry, the system call, fork, and the way back from a signal.
 
 use crate::RIO_BUFSIZE;
+use core::arch::x86_64::*;
 use core::arch::{asm, naked_asm};
 use core::ffi::{c_int, c_long};
+use core::mem::transmute;
 
 /// The kernel jumps here with argc, argv and the rest on the stack. The
 /// connection's buffer is set aside below them: rustc would touch every page
@@ -60,4 +62,30 @@ pub const SA_RESTORER: c_int = 0x0400_0000;
 #[unsafe(naked)]
 pub unsafe extern "C" fn restorer() -> ! {
     naked_asm!("mov eax, {number}", "syscall", number = const libc::SYS_rt_sigreturn)
+}
+
+/// A bit for each byte of `block` that is `c`, the lowest for the first.
+#[inline(always)]
+pub fn equal(block: [u8; 16], c: u8) -> u32 {
+    // SAFETY: every x86-64 has SSE2, and any 16 bytes are a vector.
+    unsafe {
+        let bytes = transmute::<[u8; 16], __m128i>(block);
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(c as i8))) as u32
+    }
+}
+
+/// rot13 of each byte. The comparisons are signed: no byte above 127 is a letter.
+#[inline(always)]
+pub fn rot13_block(block: [u8; 16]) -> [u8; 16] {
+    // SAFETY: every x86-64 has SSE2; any 16 bytes are a vector, and it is 16 bytes.
+    unsafe {
+        let bytes = transmute::<[u8; 16], __m128i>(block);
+        let lower = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
+        let behind = |c: u8| _mm_cmpgt_epi8(lower, _mm_set1_epi8(c as i8));
+        // 13 places on behind "`", 26 back behind m, and behind z 13 on again.
+        let mut by = _mm_and_si128(behind(b'a' - 1), _mm_set1_epi8(13));
+        by = _mm_sub_epi8(by, _mm_and_si128(behind(b'm'), _mm_set1_epi8(26)));
+        by = _mm_add_epi8(by, _mm_and_si128(behind(b'z'), _mm_set1_epi8(13)));
+        transmute::<__m128i, [u8; 16]>(_mm_add_epi8(bytes, by))
+    }
 }

@@ -291,7 +291,13 @@ pub fn exchange_pieces(stream: TcpStream, pieces: &[&[u8]]) -> Vec<u8> {
 pub fn receive_some(mut stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let mut piece = [0; 65536];
     stream.set_quickack(true)?;
-    let n = stream.read(&mut piece)?;
+    let n = loop {
+        match stream.read(&mut piece) {
+            // A timeout rules out a restart, though no handler runs (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
     bytes.extend_from_slice(&piece[..n]);
     Ok(n)
 }
@@ -421,12 +427,11 @@ pub fn ipv6() -> bool {
 }
 
 /// Gives this thread, and what it starts from now on, a network that has
-/// loopback only (`unshare -n`, `ip link set lo up`); says `skipped:` where that
-/// is not permitted.
+/// loopback only (`unshare -n`, `ip link set lo up`); false where that is not
+/// permitted.
 pub fn own_network() -> bool {
     // SAFETY: no pointers.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        skipped("no permission for a network of its own");
         return false;
     }
     // SAFETY: all its fields are numbers.

@@ -1,0 +1,142 @@
+//! A listening socket from systemd, or from whoever speaks its protocol
+//! (sd_listen_fds(3)).
+
+use crate::common::*;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// forkline with `socket` as descriptor 3 and the environment that says so.
+fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
+    let mut command = Command::new("sh");
+    let forkline = env!("CARGO_BIN_EXE_forkline");
+    command.args(["-c", &format!("{environment} exec {forkline} {args}")]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let fd = socket.as_fd().as_raw_fd();
+    let hand_over = move || {
+        // SAFETY: no pointers. The copy is not closed at exec, unless it is the same.
+        let result = unsafe {
+            match fd {
+                3 => libc::fcntl(3, libc::F_SETFD, 0),
+                _ => libc::dup2(fd, 3),
+            }
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { command.pre_exec(hand_over) };
+    command
+}
+
+const ENVIRONMENT: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a listening socket")
+}
+
+fn port(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("its address").port()
+}
+
+#[test]
+fn it_serves_on_the_socket_that_it_is_given() {
+    for (args, answer) in [("echo", b"hello\n"), ("echo 1", b"hello\n"), ("rot13", b"uryyb\n")] {
+        let listener = listener();
+        let server = Server::spawn(&mut activated(&listener, ENVIRONMENT, args));
+        assert_eq!(server.port, port(&listener));
+        assert_eq!(exchange(server.connect(), b"hello\n"), answer);
+        let ours = |tcp: &&Tcp| tcp.listens;
+        assert_eq!(tcp_sockets(server.pid).iter().filter(ours).count(), 1, "it bound nothing");
+    }
+}
+
+#[test]
+fn a_socket_that_does_not_block_is_no_burden() {
+    let listener = listener();
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    let server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+    wait_for("it sleeps in accept", || matches!(stat(server.pid), Some(('S', _))));
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+#[test]
+fn closed_standard_streams_do_not_reach_a_client() {
+    let listener = listener();
+    let args = "echo 0<&- 1>&- 2>&-";
+    let mut server = activated(&listener, ENVIRONMENT, args).spawn().expect("start");
+    for _ in 0..3 {
+        let stream = connect(("127.0.0.1", port(&listener)));
+        assert_eq!(exchange(stream, b"hello\n"), b"hello\n");
+    }
+    kill(server.id() as i32, libc::SIGTERM);
+    assert!(server.wait().expect("wait").success());
+}
+
+#[test]
+fn a_drain_leaves_the_socket_to_the_next_one() {
+    let listener = listener();
+    let mut first = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(exchange(first.connect(), b"hello\n"), b"hello\n");
+    first.signal(libc::SIGTERM);
+    assert!(first.wait().success());
+    // It waits in the queue for the next one.
+    let mut client = connect(("127.0.0.1", port(&listener)));
+    client.write_all(b"hello\n").expect("send");
+    let _second = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(receive(&client, 6), b"hello\n");
+}
+
+#[test]
+fn what_is_meant_for_another_process_is_ignored() {
+    for environment in
+        ["LISTEN_PID=1 LISTEN_FDS=1", "LISTEN_FDS=1", "LISTEN_PID=$$", "LISTEN_PID=x LISTEN_FDS=1"]
+    {
+        let listener = listener();
+        let server = Server::spawn(&mut activated(&listener, environment, "echo 0"));
+        assert_ne!(server.port, port(&listener), "{environment}");
+        let output = run(&mut activated(&listener, environment, "echo"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.starts_with("forkline: echo needs a port"), "{environment}: {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_served_is_named() {
+    let refuses = |socket: &dyn AsFd, environment, expected: &str| {
+        let output = run(&mut activated(&socket.as_fd(), environment, "echo"));
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    };
+    let two = "LISTEN_PID=$$ LISTEN_FDS=2";
+    refuses(&listener(), two, "forkline: LISTEN_FDS is not 1\n");
+    let file = File::open("/dev/null").expect("open");
+    let no_socket = "forkline: LISTEN_FDS: Socket operation on non-socket (ENOTSOCK)\n";
+    refuses(&file, ENVIRONMENT, no_socket);
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let no_listener = "forkline: LISTEN_FDS: Operation not supported (EOPNOTSUPP)\n";
+    refuses(&udp, ENVIRONMENT, no_listener);
+}
+
+#[test]
+fn systemd_hands_it_a_socket() {
+    if !tool("systemd-socket-activate") {
+        return;
+    }
+    let free = port(&listener());
+    let mut systemd = Command::new("systemd-socket-activate");
+    systemd.args(["-l", &format!("127.0.0.1:{free}"), env!("CARGO_BIN_EXE_forkline"), "echo"]);
+    let mut systemd = systemd.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("start");
+    // The first connection starts the server.
+    let mut client = None;
+    wait_for("it listens", || {
+        client = std::net::TcpStream::connect(("127.0.0.1", free)).ok();
+        client.is_some()
+    });
+    assert_eq!(exchange(client.unwrap(), b"hello\n"), b"hello\n");
+    kill(systemd.id() as i32, libc::SIGTERM);
+    assert!(systemd.wait().expect("wait").success());
+}

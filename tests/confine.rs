@@ -1,0 +1,239 @@
+//! What the running server may still do.
+
+use crate::common::*;
+use std::fs;
+use std::process::Command;
+
+fn status_line(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.expect(name).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn parent_and_child_are_filtered() {
+    let server = Server::start(&["echo", "0"]);
+    let _client = server.connect();
+    let child = server.wait_for_children(1)[0];
+    for pid in [server.pid, child] {
+        assert_eq!(status_line(pid, "Seccomp"), "2");
+        assert_eq!(status_line(pid, "Seccomp_filters"), "1");
+        assert_eq!(status_line(pid, "NoNewPrivs"), "1");
+    }
+}
+
+#[test]
+fn without_seccomp_it_says_so_and_serves() {
+    if !tool("strace") {
+        return;
+    }
+    for (call, error) in [("seccomp", "ENOSYS"), ("seccomp", "EINVAL"), ("prctl", "EINVAL")] {
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
+        strace.arg(env!("CARGO_BIN_EXE_forkline")).args(["echo", "0"]);
+        let piped = std::process::Stdio::piped;
+        let server = Server::spawn(strace.stdout(piped()).stderr(piped()));
+        assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+        let lines = server.stderr.lines();
+        assert!(lines[0].starts_with("forkline: serving without seccomp: "), "{lines:?}");
+        assert!(lines[0].ends_with(&format!("({error})")), "{lines:?}");
+        let child = server.children()[0];
+        assert_eq!(status_line(child, "Seccomp"), "0");
+    }
+}
+
+// ---------------------------------------------------------------- users
+
+#[test]
+fn it_becomes_the_user_for_good() {
+    // SAFETY: no pointers.
+    if unsafe { libc::geteuid() } != 0 {
+        return skipped("only root can become somebody else");
+    }
+    for (user, uid, gid) in [("65534", 65534, 65534), ("1234:4321", 1234, 4321)] {
+        let server = Server::start(&["-u", user, "echo", "0"]);
+        let client = server.connect();
+        let child = server.wait_for_children(1)[0];
+        for pid in [server.pid, child] {
+            assert_eq!(status_line(pid, "Uid"), format!("{uid} {uid} {uid} {uid}"));
+            assert_eq!(status_line(pid, "Gid"), format!("{gid} {gid} {gid} {gid}"));
+            assert_eq!(status_line(pid, "Groups"), "");
+            for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                assert_eq!(status_line(pid, capabilities), "0000000000000000");
+            }
+        }
+        assert_eq!(exchange(client, b"hello\n"), b"hello\n");
+    }
+}
+
+#[test]
+fn it_does_not_start_as_the_wrong_user() {
+    if !tool("strace") {
+        return;
+    }
+    for call in ["setgroups", "setresgid", "setresuid"] {
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", &format!("inject={call}:error=EPERM")]);
+        strace.arg(env!("CARGO_BIN_EXE_forkline")).args(["-u", "65534", "echo", "0"]);
+        let output = run(&mut strace);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said, format!("forkline: {call}: Operation not permitted (EPERM)\n"));
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+// ---------------------------------------------------------------- the filter
+
+#[cfg(target_arch = "x86_64")]
+mod filter {
+    use super::*;
+    use libc::*;
+    use std::io;
+    use std::ptr::null_mut;
+
+    /// Calls that an attacker would want, with arguments as they would be.
+    const FATAL: &[(&str, c_long, [u64; 6])] = &[
+        ("execve", SYS_execve, [0; 6]),
+        ("execveat", SYS_execveat, [0; 6]),
+        ("open", SYS_open, [0; 6]),
+        ("openat", SYS_openat, [AT_FDCWD as u64, 0, 0, 0, 0, 0]),
+        ("openat2", SYS_openat2, [0; 6]),
+        ("creat", SYS_creat, [0; 6]),
+        ("read", SYS_read, [0; 6]),
+        ("stat", SYS_stat, [0; 6]),
+        ("unlink", SYS_unlink, [0; 6]),
+        ("socket", SYS_socket, [AF_INET as u64, SOCK_STREAM as u64, 0, 0, 0, 0]),
+        ("socketpair", SYS_socketpair, [0; 6]),
+        ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
+        ("bind", SYS_bind, [4, 0, 0, 0, 0, 0]),
+        ("listen", SYS_listen, [4, 1, 0, 0, 0, 0]),
+        ("sendmsg", SYS_sendmsg, [4, 0, 0, 0, 0, 0]),
+        ("recvmsg", SYS_recvmsg, [4, 0, 0, 0, 0, 0]),
+        ("mmap", SYS_mmap, [0, 4096, (PROT_READ | PROT_EXEC) as u64, 34, u64::MAX, 0]),
+        ("mmap of data", SYS_mmap, [0, 4096, PROT_READ as u64, 34, u64::MAX, 0]),
+        ("mprotect", SYS_mprotect, [0, 4096, (PROT_READ | PROT_EXEC) as u64, 0, 0, 0]),
+        ("memfd_create", SYS_memfd_create, [0; 6]),
+        (
+            "clone of a thread",
+            SYS_clone,
+            [(CLONE_VM | CLONE_THREAD | CLONE_SIGHAND) as u64, 0, 0, 0, 0, 0],
+        ),
+        ("clone of a namespace", SYS_clone, [(CLONE_NEWUSER | SIGCHLD) as u64, 0, 0, 0, 0, 0]),
+        ("clone3", SYS_clone3, [0; 6]),
+        ("fork", SYS_fork, [0; 6]),
+        ("vfork", SYS_vfork, [0; 6]),
+        ("ptrace", SYS_ptrace, [PTRACE_TRACEME as u64, 0, 0, 0, 0, 0]),
+        ("process_vm_readv", SYS_process_vm_readv, [1, 0, 0, 0, 0, 0]),
+        ("pidfd_open", SYS_pidfd_open, [1, 0, 0, 0, 0, 0]),
+        ("kill of all", SYS_kill, [-1i32 as u64, SIGKILL as u64, 0, 0, 0, 0]),
+        ("kill of all, in 32 bits", SYS_kill, [u32::MAX as u64, SIGKILL as u64, 0, 0, 0, 0]),
+        ("kill of the group", SYS_kill, [0, SIGKILL as u64, 0, 0, 0, 0]),
+        ("kill with SIGSTOP", SYS_kill, [1, SIGSTOP as u64, 0, 0, 0, 0]),
+        ("tgkill", SYS_tgkill, [1, 1, SIGKILL as u64, 0, 0, 0]),
+        ("shutdown of sending", SYS_shutdown, [4, SHUT_WR as u64, 0, 0, 0, 0]),
+        (
+            "setsockopt of a filter",
+            SYS_setsockopt,
+            [4, SOL_SOCKET as u64, SO_ATTACH_FILTER as u64, 0, 0, 0],
+        ),
+        ("setsockopt of TCP", SYS_setsockopt, [4, SOL_TCP as u64, SO_LINGER as u64, 0, 0, 0]),
+        ("getsockopt", SYS_getsockopt, [4, 0, 0, 0, 0, 0]),
+        ("futex of another kind", SYS_futex, [0, FUTEX_WAKE as u64, 1, 0, 0, 0]),
+        ("prctl", SYS_prctl, [PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]),
+        ("seccomp", SYS_seccomp, [0; 6]),
+        ("setresuid", SYS_setresuid, [0; 6]),
+        ("io_uring_setup", SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
+        ("bpf", SYS_bpf, [0; 6]),
+        ("unshare", SYS_unshare, [CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]),
+        ("mount", SYS_mount, [0; 6]),
+        ("dup", SYS_dup, [4, 0, 0, 0, 0, 0]),
+        ("fcntl", SYS_fcntl, [4, 0, 0, 0, 0, 0]),
+        ("ioctl", SYS_ioctl, [4, 0, 0, 0, 0, 0]),
+        ("an x32 call", 0x4000_0000 | SYS_getpid, [0; 6]),
+        ("a call of the future", 1000, [0; 6]),
+    ];
+
+    /// Calls that the server makes: the kernel says what it thinks of them.
+    const ALLOWED: &[(&str, c_long, [u64; 6], i64)] = &[
+        ("close", SYS_close, [999, 0, 0, 0, 0, 0], -EBADF as i64),
+        ("write", SYS_write, [999, 0, 0, 0, 0, 0], -EBADF as i64),
+        ("recvfrom", SYS_recvfrom, [999, 0, 0, 0, 0, 0], -EBADF as i64),
+        ("sendto", SYS_sendto, [999, 0, 0, 0, 0, 0], -EBADF as i64),
+        ("accept", SYS_accept, [999, 0, 0, 0, 0, 0], -EBADF as i64),
+        ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF as i64),
+        (
+            "setsockopt",
+            SYS_setsockopt,
+            [999, SOL_SOCKET as u64, SO_LINGER as u64, 0, 8, 0],
+            -EBADF as i64,
+        ),
+        ("wait4", SYS_wait4, [u64::MAX, 0, 0, 0, 0, 0], -ECHILD as i64),
+        ("kill", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH as i64),
+        ("no call", -1, [0; 6], -ENOSYS as i64),
+    ];
+
+    #[test]
+    fn any_other_call_is_fatal() {
+        let server = Server::start(&["echo", "0"]);
+        for &(name, call, args) in FATAL {
+            match attempt(&server, call, args) {
+                Ok(end) => assert_eq!(end, Err(SIGSYS), "{name}"),
+                Err(e) => return skipped(&format!("no ptrace: {e}")),
+            }
+        }
+        assert!(FATAL.len() >= 30);
+        for &(name, call, args, result) in ALLOWED {
+            assert_eq!(attempt(&server, call, args).expect("ptrace"), Ok(result), "{name}");
+        }
+        assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+        let told = |line: &&String| line.contains(" signal 31 ");
+        wait_for("the ends are told", || {
+            server.stderr.lines().iter().filter(told).count() == FATAL.len()
+        });
+    }
+
+    /// Makes a child that waits in recv make this call, and gives its result,
+    /// or the signal that ended the child.
+    fn attempt(server: &Server, call: c_long, args: [u64; 6]) -> io::Result<Result<i64, c_int>> {
+        let client = server.connect();
+        let child = server.wait_for_children(1)[0] as pid_t;
+        wait_for("the child waits", || matches!(crate::common::stat(child as u32), Some(('S', _))));
+        // SAFETY: ptrace(2) and waitpid(2) with places of ours for what they give.
+        let result = unsafe {
+            if ptrace(PTRACE_ATTACH, child, 0, 0) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let mut status = 0;
+            assert_eq!(waitpid(child, &mut status, 0), child);
+            let mut registers: user_regs_struct = std::mem::zeroed();
+            assert_eq!(ptrace(PTRACE_GETREGS, child, 0, &mut registers), 0);
+            // It stands behind a syscall instruction, which is two bytes; no
+            // call is to be restarted.
+            registers.rip -= 2;
+            registers.orig_rax = u64::MAX;
+            registers.rax = call as u64;
+            [
+                registers.rdi,
+                registers.rsi,
+                registers.rdx,
+                registers.r10,
+                registers.r8,
+                registers.r9,
+            ] = args;
+            assert_eq!(ptrace(PTRACE_SETREGS, child, 0, &registers), 0);
+            assert_eq!(ptrace(PTRACE_SINGLESTEP, child, 0, 0), 0);
+            assert_eq!(waitpid(child, &mut status, 0), child);
+            if WIFSIGNALED(status) {
+                Err(WTERMSIG(status))
+            } else {
+                assert_eq!(ptrace(PTRACE_GETREGS, child, 0, &mut registers), 0);
+                ptrace(PTRACE_KILL, child, 0, 0);
+                waitpid(child, null_mut(), 0);
+                Ok(registers.rax as i64)
+            }
+        };
+        drop(client);
+        server.wait_for_children(0);
+        Ok(result)
+    }
+}

@@ -1,0 +1,293 @@
+//! The caps and the idle limit.
+
+use crate::common::*;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::size_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+// ---------------------------------------------------------------- children
+
+#[test]
+fn at_the_cap_clients_wait_for_a_place() {
+    let server = Server::start(&["-v", "-c", "2", "echo", "0"]);
+    let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write_all(b"a line\n").expect("send");
+    }
+    server.wait_for_children(2);
+    for client in clients {
+        assert_eq!(receive(&client, 7), b"a line\n");
+        assert!(server.children().len() <= 2);
+    }
+    server.stderr.wait_for(" exit 0 0/2");
+    assert_counts(&server, 5, 2);
+}
+
+/// Sixteen at a time get their answer and leave in the same instant.
+#[test]
+fn twenty_thousand_connections_in_bursts_never_pass_the_cap() {
+    own_network(); // if possible: nobody else is to meet the ports in TIME_WAIT
+    let server = Server::start(&["-v", "-q", "-c", "16", "echo", "0"]);
+    for burst in 0..20_000 / 64 {
+        let host = Ipv4Addr::new(127, 0, 0, 1 + burst as u8 % 8);
+        let mut clients: Vec<_> = (0..64).map(|_| connect((host, server.port))).collect();
+        for client in &mut clients {
+            client.write_all(b"x\n").expect("send");
+        }
+        assert!(server.children().len() <= 16);
+        while !clients.is_empty() {
+            let together: Vec<_> = clients.drain(..16).collect();
+            for client in &together {
+                assert_eq!(receive(client, 2), b"x\n");
+            }
+        }
+    }
+    server.wait_for_children(0);
+    let connections = 20_000 / 64 * 64;
+    let ends = || server.stderr.lines().iter().filter(|line| line.contains(" end ")).count();
+    wait_for("the last end is told", || ends() == connections);
+    assert_counts(&server, connections, 16);
+}
+
+/// Each connection is told once, with a number of children up to `most`, and
+/// after the last end there is none.
+fn assert_counts(server: &Server, connections: usize, most: usize) {
+    let lines = server.stderr.lines();
+    let count = |line: &str| {
+        let (taken, of) = line.rsplit(' ').next().unwrap().split_once('/').expect("n/max");
+        assert_eq!(of, most.to_string());
+        taken.parse::<usize>().expect("a number")
+    };
+    let accepts: Vec<_> = lines.iter().filter(|line| line.contains(" accept ")).collect();
+    assert_eq!(accepts.len(), connections);
+    assert!(accepts.iter().all(|line| (1..=most).contains(&count(line))));
+    let ends: Vec<_> = lines.iter().filter(|line| line.contains(" end ")).collect();
+    assert_eq!(ends.len(), connections);
+    assert_eq!(count(ends.last().unwrap()), 0);
+}
+
+// ---------------------------------------------------------------- sources
+
+#[test]
+fn a_source_has_so_many_connections_and_no_more() {
+    let server = Server::start(&["-C", "2", "echo", "0"]);
+    let from = |last| connect_from([127, 0, 0, last].into(), &server).expect("connect");
+    let (first, second) = (from(1), from(1));
+    assert!(served(&first) && served(&second));
+    assert!(!served(&from(1)), "the third of one source");
+    assert!(served(&from(2)), "another source");
+    server.stderr.wait_for("forkline: refuse 127.0.0.1:");
+    server.stderr.wait_for(", it has 2\n");
+    drop(first);
+    server.wait_for_children(1);
+    assert!(served(&from(1)), "a place is free again");
+    // The client of a mapped address is the same source.
+    let only_v4 = Server::start(&["-b", "127.0.0.1", "-C", "1", "echo", "0"]);
+    let kept = connect_from([127, 0, 0, 1].into(), &only_v4).expect("connect");
+    assert!(served(&kept) && !served(&only_v4.connect()));
+}
+
+#[test]
+fn refusals_are_counted_and_told_once_a_second() {
+    let server = Server::start(&["-C", "1", "echo", "0"]);
+    let kept = server.connect();
+    assert!(served(&kept));
+    let start = Instant::now();
+    let mut refused = 0;
+    wait_for("a line that counts", || {
+        assert!(!served(&server.connect()));
+        refused += 1;
+        server.stderr.text().contains(" more like it before")
+    });
+    let lines = server.stderr.lines();
+    let told: Vec<_> = lines.iter().filter(|line| line.contains("refuse")).collect();
+    // The server's clock ticks up to 10 ms late.
+    assert!(told.len() as u128 <= 1 + (start.elapsed().as_millis() + 10) / 1000, "{told:?}");
+    // The last few may have been refused before the line was read.
+    let (_, counted) = told[1].split_once(", and ").expect("a count");
+    let counted: usize = counted.split(' ').next().unwrap().parse().expect("a number");
+    assert!((refused - 10..=refused - 2).contains(&counted), "{refused} refused: {told:?}");
+}
+
+#[test]
+fn the_network_of_64_bits_is_one_ipv6_source() {
+    if !tool("ip") {
+        return;
+    }
+    if !own_network() || !ipv6() {
+        return skipped("no network of its own");
+    }
+    for address in ["2001:db8:1::1", "2001:db8:1::2", "2001:db8:2::1"] {
+        let mut ip = Command::new("ip");
+        ip.args(["addr", "add", &format!("{address}/128"), "dev", "lo", "nodad"]);
+        assert!(run(&mut ip).status.success());
+    }
+    let server = Server::start(&["-C", "1", "rot13", "0"]);
+    let from = |text: &str| {
+        let ip: Ipv6Addr = text.parse().expect("an address");
+        connect_from(ip.into(), &server).unwrap_or_else(|e| panic!("{text}: {e}"))
+    };
+    let routed = || connect_from("2001:db8:2::1".parse().unwrap(), &server).is_ok();
+    wait_for("the addresses are routed", routed);
+    server.wait_for_children(0);
+    let first = from("2001:db8:1::1");
+    assert!(served(&first));
+    assert!(!served(&from("2001:db8:1::2")), "the same network");
+    server.stderr.wait_for("forkline: refuse [2001:db8:1::2]:");
+    let (other, loopback, ipv4) = (from("2001:db8:2::1"), from("::1"), server.connect());
+    assert!(served(&other) && served(&loopback) && served(&ipv4), "three other sources");
+}
+
+/// Connections of 200 sources come and go, and each answer is what a model says.
+#[test]
+fn the_counts_never_drift() {
+    let server = Server::start(&["-C", "2", "-c", "4096", "echo", "0"]);
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut open: HashMap<u8, Vec<TcpStream>> = HashMap::new();
+    for step in 0..400 {
+        let source = random.u8(1..=200);
+        let streams = open.entry(source).or_default();
+        if !streams.is_empty() && random.bool() {
+            streams.swap_remove(random.usize(..streams.len()));
+            let left = open.values().map(Vec::len).sum();
+            server.wait_for_children(left);
+            continue;
+        }
+        let stream = connect_from([127, 0, 1, source].into(), &server).expect("connect");
+        assert_eq!(served(&stream), streams.len() < 2, "seed {seed} step {step}");
+        if streams.len() < 2 {
+            streams.push(stream);
+        }
+    }
+    drop(open);
+    server.wait_for_children(0);
+}
+
+/// Whether a line comes back: a refused client gets an end of file or a reset.
+fn served(mut stream: &TcpStream) -> bool {
+    let mut answer = [0; 3];
+    stream.write_all(b"12\n").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && answer == *b"12\n"
+}
+
+/// A connection from this address of ours to the server at the same address.
+fn connect_from(source: IpAddr, server: &Server) -> io::Result<TcpStream> {
+    let to = |port| SocketAddr::new(source, port);
+    let family = if source.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no pointers; a descriptor of ours.
+    let socket = unsafe {
+        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    };
+    for (port, call) in
+        [(0, libc::bind as unsafe extern "C" fn(_, _, _) -> _), (server.port, libc::connect)]
+    {
+        let (name, len) = sockaddr(to(port));
+        // SAFETY: `name` is an address of `len` bytes.
+        let result = unsafe {
+            call(std::os::fd::AsRawFd::as_raw_fd(&socket), (&raw const name).cast(), len)
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}
+
+fn sockaddr(addr: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
+    // SAFETY: all its fields are numbers.
+    let mut v6: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    v6.sin6_port = addr.port().to_be();
+    match addr.ip() {
+        IpAddr::V6(ip) => {
+            v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            v6.sin6_addr.s6_addr = ip.octets();
+            (v6, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+        }
+        // sockaddr_in has the address where sockaddr_in6 has the flow (ip(7)).
+        IpAddr::V4(ip) => {
+            v6.sin6_family = libc::AF_INET as libc::sa_family_t;
+            v6.sin6_flowinfo = u32::from_ne_bytes(ip.octets());
+            (v6, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+        }
+    }
+}
+
+// ---------------------------------------------------------------- silence
+
+#[test]
+fn a_silent_client_is_left_and_half_a_line_is_answered() {
+    let server = Server::start(&["-t", "1", "rot13", "0"]);
+    let silent = server.connect();
+    let mut half = server.connect();
+    half.write_all(b"a line\nhalf").expect("send");
+    assert_eq!(receive(&half, 11), b"n yvar\nunys");
+    for mut client in [silent, half] {
+        assert_eq!(client.read(&mut [0]).expect("end of file"), 0);
+    }
+    server.wait_for_children(0);
+    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+}
+
+#[test]
+fn a_client_that_sends_now_and_then_is_not_left() {
+    let server = Server::start(&["-t", "2", "echo", "0"]);
+    let mut client = server.connect();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        client.write_all(b"x").expect("send");
+        thread::sleep(Duration::from_millis(500)); // the client's pace, not a wait
+    }
+    client.write_all(b"\n").expect("send");
+    assert_eq!(receive(&client, 2)[0], b'x');
+}
+
+/// What it has sent cannot be answered, so it is told: never a clean end.
+#[test]
+fn a_client_that_does_not_read_is_reset() {
+    let server = Server::start(&["-q", "-t", "1", "echo", "0"]);
+    let mut client = server.connect();
+    client.set_write_timeout(Some(Duration::from_millis(300))).expect("timeout");
+    let line = [b"y".repeat(999), b"\n".to_vec()].concat();
+    while client.write_all(&line).is_ok() {}
+    server.wait_for_children(0);
+    let mut end = Ok(1);
+    while matches!(end, Ok(1..)) {
+        end = client.read(&mut [0; 4096]);
+    }
+    assert_eq!(end.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+}
+
+/// 1024 silent clients have every place; the good one waits until they are left.
+#[test]
+fn silent_clients_cannot_keep_a_good_one_out() {
+    let server = Server::start(&["-t", "2", "echo", "0"]);
+    let silent: Vec<_> = (0..1024).map(|_| server.connect()).collect();
+    let good = server.connect();
+    assert!(served(&good));
+    drop(silent);
+}
+
+#[test]
+fn every_connection_is_kept_alive() {
+    if !tool("ss") {
+        return;
+    }
+    let server = Server::start(&["echo", "0"]);
+    let client = server.connect();
+    assert!(served(&client));
+    let ports = format!("sport = :{}", server.port);
+    let shown = run(Command::new("ss").args(["-tnoH", "state", "established", &ports]));
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("timer:(keepalive,"), "{shown}");
+}

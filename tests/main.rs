@@ -1,0 +1,15 @@
+//! The tests are one program: each is linked with all optimisations, as the
+//! server is, and that takes longer than most of them run.
+
+mod common;
+
+mod activation;
+mod binary;
+mod clients;
+mod confine;
+mod limits;
+mod processes;
+mod reports;
+mod rude;
+mod startup;
+mod wire;

@@ -8,6 +8,35 @@ SERVICE = echo
 PORT    = 7007
 ARGS    =
 
+TARGET  = $(or $(CARGO_TARGET_DIR),target)
+BIN     = $(TARGET)/release/forkline
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+PREFIX  = /usr/local
+DESTDIR =
+bindir  = $(PREFIX)/bin
+mandir  = $(PREFIX)/share/man/man8
+unitdir = $(PREFIX)/lib/systemd/system
+UNITS   = forkline@.service forkline@.socket
+
+# The container engine that is there.
+ENGINE  = $(firstword $(foreach e,podman buildah docker,$(shell command -v $e)) podman)
+IMAGE   = forkline:$(VERSION)
+IMAGEFLAGS =
+
+# A compiler with the core library for 64-bit Arm: rustup's, after `rustup
+# target add`, or Debian's, with libstd-rust-web-dev:arm64.
+ARM       = aarch64-unknown-linux-gnu
+ARM_BIN   = $(TARGET)/$(ARM)/release/forkline
+ARM_CC    = aarch64-linux-gnu-gcc
+ARM_RUSTC = $(firstword $(foreach r,rustc /usr/bin/rustc,\
+	$(if $(wildcard $(shell $r --print sysroot)/lib/rustlib/$(ARM)),$r)) rustc)
+EMULATOR  = qemu-aarch64-static
+ARM_TESTS = binary clients processes reports rude startup wire drain
+# strace sees the calls and signals of the emulator, which keeps 33 to 35 for itself.
+ARM_SKIP  = it_makes_no_superfluous_system_call a_broken_connection_does_not_kill \
+	a_signal_to_a_child every_signal_to_a_child
+
 all:   ## build target/release/forkline
 	$(CARGO) build --release --locked
 
@@ -37,10 +66,58 @@ check:   ## formatting, lints, the C companions' warnings, the shell scripts
 	$(CC) $(CFLAGS) -ffreestanding -nostdlib -static-pie -fpie -fno-stack-protector -o /dev/null tests/c/floor.c
 	sh tests/shellcheck.sh
 
+install:   ## install what `make` has built, its page and units, below PREFIX (and DESTDIR)
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir) $(DESTDIR)$(unitdir)
+	install -m 755 $(BIN) $(DESTDIR)$(bindir)/forkline
+	install -m 644 deploy/man/forkline.8 $(DESTDIR)$(mandir)
+	for unit in $(UNITS); do \
+		sed 's|/usr/local/bin|$(bindir)|' deploy/systemd/$$unit >$(DESTDIR)$(unitdir)/$$unit && \
+		chmod 644 $(DESTDIR)$(unitdir)/$$unit || exit; done
+
+uninstall:   ## remove what `make install` installs
+	rm -f $(DESTDIR)$(bindir)/forkline $(DESTDIR)$(mandir)/forkline.8
+	rm -f $(addprefix $(DESTDIR)$(unitdir)/,$(UNITS))
+
+image: all   ## the container image IMAGE, by ENGINE: podman, buildah or docker
+	install -D $(BIN) $(TARGET)/image/forkline
+	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile $(TARGET)/image
+
+aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
+	RUSTC=$(ARM_RUSTC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM_CC) \
+		$(CARGO) build --release --locked --target $(ARM)
+
+test-aarch64: aarch64   ## run the tests that can be against that, in EMULATOR
+	FORKLINE="$(EMULATOR) $(abspath $(ARM_BIN))" $(CARGO) test --release --locked \
+		$(addprefix --test ,$(ARM_TESTS)) -- $(addprefix --skip ,$(ARM_SKIP))
+
+manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has
+	test -x $(TARGET)/venv/bin/python || python3 -m venv $(TARGET)/venv
+	$(TARGET)/venv/bin/python -m pip install -q kubernetes-validate==1.37.0
+	$(TARGET)/venv/bin/python deploy/kubernetes/check.py 1.32 1.37
+
+deny:   ## licences, advisories and sources of what is built in, with cargo-deny
+	$(CARGO) deny check
+
+dist: all aarch64   ## archives for both architectures and their SHA-256, in target/dist
+	rm -rf $(TARGET)/dist
+	$(MAKE) archive ARCH=$(shell uname -m)
+	$(MAKE) archive ARCH=aarch64 BIN=$(ARM_BIN)
+	cd $(TARGET)/dist && sha256sum *.tar.gz >SHA256SUMS && cat SHA256SUMS
+
+# The same bytes wherever and whenever it is made: owner, order, mode and time are set.
+archive: NAME = forkline-$(VERSION)-$(ARCH)
+archive:
+	$(MAKE) install DESTDIR=$(TARGET)/dist/$(NAME) PREFIX=/usr/local
+	cp README.md LICENSE-MIT LICENSE-APACHE $(TARGET)/dist/$(NAME)
+	tar -C $(TARGET)/dist --sort=name --format=ustar --owner=0 --group=0 --numeric-owner \
+		--mode=u=rwX,go=rX --mtime=@$(or $(SOURCE_DATE_EPOCH),0) -c $(NAME) | \
+		gzip -9n >$(TARGET)/dist/$(NAME).tar.gz
+	rm -rf $(TARGET)/dist/$(NAME)
+
 clean:   ## remove what was built
 	$(CARGO) clean
 
 help:   ## show this
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
 .PHONY: all run test soak bench compare check clean help

@@ -17,7 +17,8 @@ const LARGEST: usize = 16 * 1024;
 type Elf<'data> = ElfFile64<'data, Endianness>;
 
 fn shipped() -> Vec<u8> {
-    fs::read(env!("CARGO_BIN_EXE_forkline")).expect("the binary is there")
+    let command = forkline(&[]);
+    fs::read(command.get_args().last().unwrap_or(command.get_program())).expect("the binary")
 }
 
 #[test]

@@ -1,0 +1,272 @@
+//! Everywhere that the file goes: an installation, systemd, a container.
+
+mod common;
+
+use common::*;
+use std::fs;
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_forkline");
+
+/// Runs `make` with these arguments and the binary under test.
+fn make(args: &[&str]) {
+    succeeds(Command::new("make").arg("-s").arg(format!("BIN={BINARY}")).args(args));
+}
+
+/// Runs a command in the project's directory and gives its stdout.
+fn succeeds(command: &mut Command) -> String {
+    let output = run(command.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let (stdout, stderr) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+    assert!(output.status.success(), "{command:?}: {stderr:?}");
+    stdout.expect("text")
+}
+
+/// The same for a checker, which has nothing to say about what is right.
+fn is_silent(command: &mut Command) {
+    let output = run(command.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.is_empty(), "{command:?}: {said}");
+}
+
+// SAFETY: it cannot fail.
+fn root() -> bool {
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        skipped("not root");
+    }
+    root
+}
+
+// ---------------------------------------------------------------- installation
+
+/// The files below a directory, sorted.
+fn files(directory: &Path) -> Vec<String> {
+    let find = succeeds(Command::new("find").arg(directory).args(["-type", "f"]));
+    let below = |file: &str| file.strip_prefix(directory.to_str()?).map(String::from);
+    let mut files: Vec<String> = find.lines().filter_map(below).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn it_installs_and_uninstalls() {
+    let stage = scratch("stage");
+    let destination = format!("DESTDIR={}", stage.display());
+    make(&["install", &destination, "PREFIX=/opt/line"]);
+    assert_eq!(
+        files(&stage),
+        [
+            "/opt/line/bin/forkline",
+            "/opt/line/lib/systemd/system/forkline@.service",
+            "/opt/line/lib/systemd/system/forkline@.socket",
+            "/opt/line/share/man/man8/forkline.8",
+        ]
+    );
+    let installed = stage.join("opt/line/bin/forkline");
+    assert_eq!(fs::read(&installed).expect("installed"), fs::read(BINARY).expect("binary"));
+    assert_eq!(fs::metadata(&installed).expect("installed").permissions().mode() & 0o777, 0o755);
+    let unit = stage.join("opt/line/lib/systemd/system/forkline@.service");
+    let unit = fs::read_to_string(unit).expect("unit");
+    assert!(unit.contains("ExecStart=/opt/line/bin/forkline "), "{unit}");
+    assert!(!unit.contains("/usr/local"), "{unit}");
+    make(&["uninstall", &destination, "PREFIX=/opt/line"]);
+    assert_eq!(files(&stage), [""; 0]);
+}
+
+#[test]
+fn two_clean_builds_make_the_same_archive() {
+    let clones = [scratch("clone"), scratch("another-clone-in-a-longer-path")];
+    let archive = clones.each_ref().map(|clone| {
+        succeeds(Command::new("git").args(["clone", "-q", "."]).arg(clone));
+        let mut make = Command::new("make");
+        make.args(["-s", "-C"]).arg(clone).args(["all", "archive", "ARCH=here"]);
+        let output = make.env_remove("CARGO_TARGET_DIR").output().expect("make");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let made = files(&clone.join("target/dist"));
+        assert_eq!(made.len(), 1, "{made:?}");
+        fs::read(format!("{}/target/dist{}", clone.display(), made[0])).expect("archive")
+    });
+    assert!(archive[0] == archive[1], "they differ");
+}
+
+#[test]
+fn the_manual_page_is_well_formed_and_names_every_option() {
+    let page = "deploy/man/forkline.8";
+    if tool("mandoc") {
+        is_silent(Command::new("mandoc").args(["-T", "lint", "-W", "warning", page]));
+    }
+    if tool("groff") {
+        is_silent(Command::new("groff").args(["-mdoc", "-ww", "-z", "-T", "utf8", page]));
+    }
+    let page = fs::read_to_string(page).expect("page");
+    let help = succeeds(&mut forkline(&["--help"]));
+    let options: Vec<_> = help.lines().filter_map(|line| line.strip_prefix("  -")).collect();
+    assert!(options.len() >= 10, "{help}");
+    for option in options {
+        let (letter, rest) = option.split_once(", --").expect("short and long");
+        let long = rest.split_whitespace().next().expect("long");
+        let named = format!(".It Fl {letter} , Fl -{long}");
+        let mut ends = page.match_indices(&named).map(|(at, _)| page[at + named.len()..].chars());
+        assert!(ends.any(|mut end| matches!(end.next(), Some(' ' | '\n'))), "no {named:?}");
+    }
+}
+
+// ---------------------------------------------------------------- systemd
+
+#[test]
+fn systemd_finds_no_fault_with_the_units() {
+    if !tool("systemd-analyze") {
+        return;
+    }
+    let stage = scratch("units");
+    make(&["install", &format!("PREFIX={}", stage.display())]);
+    let units = stage.join("lib/systemd/system");
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "forkline@7007.service", "forkline@7007.socket"]);
+    verify.env("SYSTEMD_UNIT_PATH", format!("{}:", units.display()));
+    is_silent(verify.env("MANPATH", stage.join("share/man")));
+    // An exposure of at most 1.0.
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--threshold=10"]);
+    let table = succeeds(security.arg(units.join("forkline@.service")));
+    let score = table.lines().find(|line| line.contains("Overall exposure level"));
+    assert!(score.is_some(), "{table}");
+}
+
+#[test]
+fn a_client_is_served_through_systemd_socket_activate() {
+    if !tool("systemd-socket-activate") {
+        return;
+    }
+    // A port of its own, since it takes no 0.
+    if !own_network() {
+        return skipped("no permission for a network of its own");
+    }
+    let mut activate = Command::new("systemd-socket-activate");
+    activate.args(["-l", "[::]:7007", BINARY, "rot13"]).stdin(Stdio::null());
+    // forkline, and its line on stderr, come with the first client.
+    let server = Server::spawn(activate.stdout(Stdio::piped()).stderr(Stdio::null()));
+    assert_eq!(exchange(server.connect(), b"Hello\n"), b"Uryyb\n");
+    let name = fs::read_to_string(format!("/proc/{}/comm", server.pid)).expect("comm");
+    assert_eq!(name, "forkline\n");
+    assert_eq!(exchange(connect(("::1", server.port)), b"Uryyb\n"), b"Hello\n");
+}
+
+/// The units, under a systemd that is process 1: what they forbid does not
+/// hinder the service, and a stop leaves the socket for the next client.
+#[test]
+fn the_units_serve_under_systemd() {
+    let tools = ["unshare", "pivot_root", "socat", "ip", "systemctl"];
+    if !root() || !tools.iter().all(|name| tool(name)) {
+        return;
+    }
+    let stage = scratch("systemd");
+    make(&["install", &format!("DESTDIR={}", stage.display())]);
+    let mut systemd = Command::new("sh");
+    run(systemd.arg("tests/systemd.sh").arg(&*stage));
+    let report = fs::read_to_string(stage.join("report")).expect("report");
+    let lines: Vec<&str> = report.lines().collect();
+    assert!(lines.starts_with(&["echo", "Uryyb", "again"]), "{report}");
+    assert!(lines.contains(&"/usr/local/bin/forkline -v -t 60 rot13 "), "{report}");
+    assert!(lines.contains(&"CapBnd:\t0000000000000000"), "{report}");
+    assert!(lines.contains(&"NoNewPrivs:\t1"), "{report}");
+    assert!(lines.contains(&"Seccomp:\t2"), "{report}");
+    assert!(lines.contains(&"success"), "{report}");
+    let uid = lines.iter().find(|line| line.starts_with("Uid:")).expect("Uid");
+    assert!(!uid.split('\t').any(|id| id == "0"), "{report}");
+}
+
+// ---------------------------------------------------------------- container
+
+/// The image's one file as process 1 of a pid namespace, on the image's root
+/// and as its user.
+#[test]
+fn the_image_serves_reaps_and_drains_as_process_1() {
+    if !root() || !tool("buildah") || !tool("unshare") || !tool("nsenter") {
+        return;
+    }
+    let store = scratch("store");
+    fs::create_dir(&*store).expect("store");
+    let buildah = |args: &[&str]| succeeds(in_store(&store, Command::new("buildah").args(args)));
+    let mut build = Command::new("make");
+    build.args(["-s", "image", "ENGINE=buildah", "IMAGE=forkline-test"]);
+    succeeds(in_store(&store, &mut build));
+    let format = "{{with .OCIv1.Config}}{{.User}} {{.Entrypoint}} {{.Cmd}}{{end}}";
+    let config = buildah(&["inspect", "--type=image", "--format", format, IMAGE]);
+    assert_eq!(config.trim(), "65532:65532 [/forkline --grace=8] [echo 7007]");
+    let container = buildah(&["from", "--pull-never", IMAGE]);
+    let image = buildah(&["mount", container.trim()]);
+    assert_eq!(files(Path::new(image.trim())), ["/forkline"]);
+
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--fork", "--kill-child", "--pid", "--setuid=65532", "--setgid=65532"]);
+    unshare.arg(format!("--root={}", image.trim())).args(["/forkline", "--grace=8"]);
+    unshare.args(["-v", "echo", "0"]).stdin(Stdio::null());
+    let mut server = Server::spawn(unshare.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let process_1 = server.children()[0];
+    let status = fs::read_to_string(format!("/proc/{process_1}/status")).expect("status");
+    assert!(status.contains(&format!("\nNSpid:\t{process_1}\t1\n")), "{status}");
+    assert!(status.contains("\nUid:\t65532\t65532\t65532\t65532\n"), "{status}");
+    assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+
+    // An orphan of the namespace is its child, until it reaps it.
+    let mut nsenter = Command::new("nsenter");
+    nsenter.arg(format!("--target={process_1}")).arg("--pid");
+    succeeds(nsenter.args(["sh", "-c", "(exit 7) & sleep 0.1 & sleep 0.2 & exit"]));
+    wait_for("all are reaped", || children_of(process_1).is_empty());
+
+    // A client that has sent half a line, and one that says no more.
+    let (mut half, silent) = (server.connect(), server.connect());
+    half.write_all(b"half a li").expect("send");
+    server.stderr.wait_for(" 2/1024\n");
+    kill(process_1 as i32, libc::SIGTERM);
+    assert_eq!(exchange_nothing(&half), b"half a li");
+    assert_eq!(exchange_nothing(&silent), b"");
+    assert!(server.wait().success());
+}
+
+const IMAGE: &str = "localhost/forkline-test";
+
+/// Lets a container engine keep everything in this directory.
+fn in_store<'a>(store: &Path, command: &'a mut Command) -> &'a mut Command {
+    let settings = store.join("storage.conf");
+    let [graph, run] = ["graph", "run"].map(|name| store.join(name));
+    let text = format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
+    fs::write(&settings, text).expect("settings");
+    command.env("CONTAINERS_STORAGE_CONF", settings).env("BUILDAH_ISOLATION", "chroot")
+}
+
+/// What comes until the end of file.
+fn exchange_nothing(stream: &std::net::TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    while receive_some(stream, &mut answer).expect("receive") > 0 {}
+    answer
+}
+
+// ---------------------------------------------------------------- Kubernetes
+
+/// A readiness probe (connect and close) is answered with every place taken,
+/// waits for nobody, and leaves nothing behind.
+#[test]
+fn a_probe_is_no_client_that_waits() {
+    let server = Server::start(&["-v", "-c", "1", "echo", "0"]);
+    let first = server.connect();
+    server.wait_for_children(1);
+    for _ in 0..20 {
+        drop(server.connect());
+    }
+    let mut next = server.connect();
+    next.write_all(b"next\n").expect("send");
+    next.shutdown(Shutdown::Write).expect("shutdown");
+    drop(first);
+    assert_eq!(exchange_nothing(&next), b"next\n");
+    server.wait_for_children(0);
+    let accepted = || server.stderr.text().matches("forkline: accept ").count();
+    wait_for("all have been served", || accepted() == 22);
+    assert_eq!(server.stdout.lines(), ["server received 5 bytes"]);
+}

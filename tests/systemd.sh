@@ -1,0 +1,77 @@
+#!/bin/sh
+# Lets the installed units serve under a real systemd, which runs as process 1 of
+# namespaces of its own, with this machine's /usr and nothing else of it.
+#
+# usage: systemd.sh DIRECTORY, after `make install DESTDIR=DIRECTORY`,
+# as root; what the units did is in DIRECTORY/report.
+set -eu
+
+boot() {
+    root=$1/root
+    mkdir -p "$root"
+    mount -t tmpfs tmpfs "$root"
+    cd "$root"
+    mkdir -p usr etc/systemd/system run tmp proc sys dev var/tmp root outside
+    ln -s usr/bin usr/sbin usr/lib usr/lib64 .
+    mount --rbind -o ro /usr usr
+    mount --bind "$1" outside
+    mount --bind "$1/usr/local" usr/local
+    cp /etc/passwd /etc/group /etc/nsswitch.conf /etc/ld.so.cache etc
+    echo 0123456789abcdef0123456789abcdef >etc/machine-id
+    mount -t proc proc proc
+    mount -t sysfs -o ro sysfs sys
+    mount -t cgroup2 cgroup2 sys/fs/cgroup
+    mount -t tmpfs tmpfs dev
+    mkdir dev/pts dev/shm dev/mqueue dev/hugepages
+    ln -s pts/ptmx dev/ptmx
+    for node in null zero full random urandom tty; do
+        touch "dev/$node"
+        mount --bind "/dev/$node" "dev/$node"
+    done
+    cat >etc/systemd/system/try.service <<END
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /outside/systemd.sh try
+ExecStopPost=/bin/systemctl --force --force poweroff
+StandardOutput=append:/outside/report
+StandardError=append:/outside/report
+END
+    mkdir old
+    pivot_root . old
+    umount -l /old
+    ip link set lo up
+    export container=test
+    exec /lib/systemd/systemd --unit=try.service --log-target=null </dev/null
+}
+
+# Runs under that systemd.
+try() {
+    systemctl start systemd-journald.service
+    mkdir -p /etc/systemd/system/forkline@50005.service.d
+    cat >/etc/systemd/system/forkline@50005.service.d/try.conf <<END
+[Service]
+Environment=SERVICE=rot13 "OPTIONS=-v -t 60"
+END
+    systemctl start forkline@7007.socket forkline@50005.socket
+    printf 'echo\n' | socat -t5 - tcp:127.0.0.1:7007
+    printf 'Hello\n' | socat -t5 - 'tcp:[::1]:50005'
+    # The socket outlives its server, and the next client starts another.
+    systemctl stop forkline@7007.service 2>&-
+    printf 'again\n' | socat -t5 - tcp:127.0.0.1:7007
+    pid=$(systemctl show -P MainPID forkline@50005.service)
+    tr '\0' ' ' <"/proc/$pid/cmdline"
+    echo
+    grep -E '^(Uid|CapBnd|NoNewPrivs|Seccomp):' "/proc/$pid/status"
+    systemctl stop forkline@50005.service 2>&-
+    systemctl show -P Result forkline@50005.service
+}
+
+case $1 in
+boot) boot "$2" ;;
+try) try ;;
+*)
+    cp "$0" "$1/systemd.sh"
+    exec unshare --fork --kill-child --mount --pid --net --ipc --uts --cgroup \
+        --propagation private sh "$0" boot "$1"
+    ;;
+esac

@@ -1,8 +1,6 @@
 //! Everywhere that the file goes: an installation, systemd, a container.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 use std::io::Write;
 use std::net::Shutdown;

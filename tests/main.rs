@@ -8,6 +8,7 @@ mod binary;
 mod cap;
 mod clients;
 mod confine;
+mod deploy;
 mod drain;
 mod faults;
 mod limits;

@@ -1,5 +1,5 @@
 //! The command line. Whatever is wrong with it ends the program here, before
-//! anything is opened.
+//! it has bound anything.
 
 use crate::SERV_PORT;
 use crate::addr::{self, split_once};
@@ -11,21 +11,19 @@ use core::net::IpAddr;
 /// Also where the long names are looked up: each stands 8 bytes into a line,
 /// its letter 3.
 const HELP: &str = "\
-usage: forkline [OPTIONS] echo PORT
-       forkline [OPTIONS] rot13 [PORT]
-
+usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
 PORT 0: any free one. rot13: 50005 if left out.
 
-  -b, --bind ADDR         listen on this address only
-  -c, --max-children N    N clients at once (1024)
-  -C, --max-per-source N  N of one address or IPv6 /64
-  -g, --grace SECS        to finish in at the end (10)
-  -t, --idle SECS         end connections silent so long
-  -u, --user UID[:GID]    become this user
-  -q, --quiet             report nothing
-  -v, --verbose           tell of each start and end
-  -h, --help              show this
-  -V, --version           show the version
+  -b, --bind ADDR \t\tlisten on this address only
+  -c, --max-children N \t\tat most N clients at once (1024)
+  -C, --max-per-source N \tat most N from one address or /64
+  -g, --grace SECS \t\ttime to finish in at the end (10)
+  -t, --idle SECS \t\tclose after SECS of silence
+  -u, --user UID[:GID] \t\tbecome this user
+  -q, --quiet \t\t\tno reports
+  -v, --verbose \t\ttell of each start and end
+  -h, --help \t\t\tshow this
+  -V, --version \t\tshow the version
 ";
 const VERSION: &str = concat!("forkline ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -67,7 +65,7 @@ impl Options {
     };
 }
 
-/// Options, service and port, in this order, as getopt_long(3) reads them.
+/// Options, service and port, in this order, written as for getopt_long(3).
 /// With a socket that is there already echo needs no port.
 pub fn parse(mut args: Strings, has_socket: bool) -> Options {
     let mut options = Options::DEFAULT;

@@ -13,7 +13,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed,
 };
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitStatus, getpid};
+use rustix::process::{Pid, Signal, WaitStatus, getpid, kill_process};
 use rustix::thread::futex;
 
 /// The most children that can be asked for.
@@ -38,7 +38,7 @@ struct Children {
 }
 
 static CHILDREN: Pages<Children> = Pages::unmapped();
-// For children too.
+// Children read these too.
 static MAX: AtomicUsize = AtomicUsize::new(0);
 static MAX_PER_SOURCE: AtomicU32 = AtomicU32::new(0);
 static VERBOSE: AtomicBool = AtomicBool::new(false);
@@ -62,7 +62,7 @@ pub fn wait_for_place() {
         // Whatever changes after this makes the wait return at once.
         let seen = children.events.load(Acquire);
         settle();
-        if count() < MAX.load(Relaxed) || crate::drain::asked() {
+        if taken() < MAX.load(Relaxed) || crate::drain::asked() {
             return;
         }
         let _ = futex::wait(&children.events, futex::Flags::PRIVATE, seen, None);
@@ -82,12 +82,17 @@ pub fn admit(client: &SocketAddr) -> Option<usize> {
     }
     children.counts.set(source, of_source + 1);
     children.begun.store(children.begun.load(Relaxed) + 1, Relaxed);
-    Some(count())
+    Some(taken())
 }
 
 /// The child that `admit` counted is there.
 pub fn forked(pid: Pid, client: &SocketAddr) {
-    CHILDREN.sources.set(pid.as_raw_pid() as u64, source(client));
+    let pid = pid.as_raw_pid() as u64;
+    // One that had this pid before may have ended since.
+    while CHILDREN.sources.get(pid).is_some() && unsettled() > 0 {
+        settle_one();
+    }
+    CHILDREN.sources.set(pid, source(client));
 }
 
 /// The child that `admit` counted could not be forked.
@@ -109,7 +114,7 @@ pub fn tell_start(client: &SocketAddr, n: usize) {
 }
 
 /// Whether the signal handler may reap: what it has reaped and nobody has
-/// settled must fit the list. The rest is reaped with the next signal.
+/// settled must fit the list. `settle` asks for the rest.
 pub fn room() -> bool {
     unsettled() <= MASK.load(Relaxed) | 1023
 }
@@ -140,23 +145,41 @@ pub fn event() {
 }
 
 /// Takes those who have ended out of the maps.
+#[inline(never)]
 pub fn settle() {
-    let children = &*CHILDREN;
+    let full = !room();
     while unsettled() > 0 {
-        let settled = children.settled.load(Relaxed);
-        let pid = children.ended_pid(settled).load(Relaxed);
-        match children.sources.remove(pid.into()) {
-            Some(source) => uncount(source),
-            // Somebody else's child, left to us as process 1 (init(1)).
-            None => children.begun.store(children.begun.load(Relaxed) + 1, Relaxed),
-        }
-        children.settled.store(settled + 1, Relaxed);
+        settle_one();
     }
+    if full {
+        // The signal handler has left some for later.
+        let _ = kill_process(getpid(), Signal::CHILD);
+    }
+}
+
+#[inline(never)]
+fn settle_one() {
+    let children = &*CHILDREN;
+    let settled = children.settled.load(Relaxed);
+    let pid = children.ended_pid(settled).load(Relaxed);
+    match children.sources.remove(pid.into()) {
+        Some(source) => uncount(source),
+        // Somebody else's child, left to us as process 1 (init(1)).
+        None => children.begun.store(children.begun.load(Relaxed) + 1, Relaxed),
+    }
+    children.settled.store(settled + 1, Relaxed);
 }
 
 /// The pids of all children that have not been settled.
 pub fn pids() -> impl Iterator<Item = Pid> {
     CHILDREN.sources.keys().filter_map(|pid| Pid::from_raw(pid as i32))
+}
+
+/// The children that have not been settled: what the caps go by, since the
+/// signal handler does not change it.
+fn taken() -> usize {
+    let children = &*CHILDREN;
+    children.begun.load(Relaxed) - children.settled.load(Relaxed)
 }
 
 /// The children that have not been reaped.
@@ -170,9 +193,10 @@ pub fn verbose() -> bool {
     VERBOSE.load(Relaxed)
 }
 
+#[inline(never)]
 fn unsettled() -> usize {
     let children = &*CHILDREN;
-    children.ended.load(Relaxed).wrapping_sub(children.settled.load(Relaxed))
+    children.ended.load(Acquire).wrapping_sub(children.settled.load(Relaxed))
 }
 
 fn uncount(source: u64) {
@@ -185,6 +209,7 @@ fn uncount(source: u64) {
 
 /// What counts as one source: an IPv4 address, or the /64 of an IPv6 one.
 /// Never 0: that marks a free slot.
+#[inline(never)]
 fn source(client: &SocketAddr) -> u64 {
     match client.ip() {
         // No IPv6 network begins with 32 ones: they are multicast (RFC 4291, section 2.7).
@@ -209,15 +234,16 @@ impl Line<'_> {
     }
 }
 
-/// A map from numbers other than 0 to numbers: open addressing, with a secret
-/// hash, so that nobody can choose addresses that collide.
+/// A map from numbers other than 0 to numbers: open addressing, with a hash
+/// that differs from start to start, so that colliding addresses are hard to
+/// choose.
 struct Map {
     slots: [(AtomicU64, AtomicU64); SLOTS],
 }
 
 /// The slots in use, less one: all ones in binary. At least twice the cap.
 static MASK: AtomicUsize = AtomicUsize::new(0);
-/// The secret of the hash.
+/// What makes the hash differ.
 static SEED: AtomicU64 = AtomicU64::new(0);
 
 impl Map {
@@ -269,7 +295,7 @@ impl Map {
     }
 
     fn home(&self, key: u64) -> usize {
-        let mixed = key.wrapping_mul(SEED.load(Relaxed));
+        let mixed = (key ^ key >> 32).wrapping_mul(SEED.load(Relaxed));
         (mixed >> 32) as usize & MASK.load(Relaxed)
     }
 

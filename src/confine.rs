@@ -63,7 +63,7 @@ const fn filter() -> Filter {
     // The drain: one process at a time, never all.
     f.call(libc::SYS_kill)
         .positive(0)
-        .argument(1, &[libc::SIGTERM, libc::SIGQUIT, libc::SIGKILL, libc::SIGCONT]);
+        .argument(1, &[libc::SIGTERM, libc::SIGQUIT, libc::SIGKILL, libc::SIGCONT, libc::SIGCHLD]);
     f.allow();
     f.push(RET_KILL);
     f

@@ -15,7 +15,7 @@ pub struct Fault(pub &'static str, pub Errno);
 impl Fault {
     /// Says so on stderr.
     pub fn warn(self) {
-        let kind = self.1.raw_os_error() as usize + self.0.len();
+        let kind = self.1.raw_os_error() as usize ^ self.0.as_ptr() as usize;
         if let Some(more) = said(kind) {
             message(|line| _ = line.str(self.0).str(": ").errno(self.1).more(more));
         }
@@ -102,7 +102,7 @@ pub fn start() {
 fn said(kind: usize) -> Option<u32> {
     let (last, more) = &SAID.0[kind % SAID.0.len()];
     let (now, then) = (sys::milliseconds(), last.load(Relaxed));
-    if then != 0 && now < then + 1000 {
+    if then != 0 && now.wrapping_sub(then) < 1000 {
         more.fetch_add(1, Relaxed);
         return None;
     }

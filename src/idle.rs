@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::sys::{self, Fd, setsockopt};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::net::{Shutdown, shutdown};
 
@@ -20,11 +21,12 @@ pub fn limit(connfd: Fd, seconds: u32) {
     }
 }
 
-/// Whether the client has taken some of what was sent since this was last asked,
-/// when `left`, `u32::MAX` at first, was still to be taken.
-pub fn is_taking(connfd: Fd, left: &mut u32) -> bool {
-    let now = sys::unacknowledged(connfd);
-    core::mem::replace(left, now) > now
+/// Whether the client, though silent, has taken some of what was sent since
+/// this was last asked. The first time it has the benefit of the doubt.
+pub fn is_taking(connfd: Fd) -> bool {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let left = sys::unacknowledged(connfd);
+    left > 0 && TAKEN.swap(!left, Relaxed) < !left
 }
 
 /// The limit has come: what has arrived is served, then comes the end of file.
@@ -33,8 +35,9 @@ pub fn end_of_input(connfd: Fd) -> usize {
     0
 }
 
-/// A peer that is gone without a word is noticed in two minutes: a probe after
-/// one, and three more (tcp(7), TCP_KEEPIDLE). Connections inherit this.
+/// A peer that is gone without a word, with nothing under way to it, is noticed
+/// in two minutes: a probe after one, and three more (tcp(7), TCP_KEEPIDLE).
+/// Connections inherit this.
 pub fn find_dead_peers(listenfd: Fd) {
     for (level, option, value) in [
         (SOL_SOCKET, libc::SO_KEEPALIVE, 1),

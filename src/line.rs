@@ -76,7 +76,7 @@ impl<'a> Line<'a> {
         let free = self.text.get_mut(self.len..).and_then(|free| free.first_chunk_mut());
         if let (Some(text), Some(free)) = (text, free) {
             *free = *text;
-            self.len += line.len;
+            self.len += line.len.min(MOST);
         }
     }
 
@@ -90,7 +90,7 @@ impl<'a> Line<'a> {
     #[inline(never)]
     pub fn write(&mut self, fd: Fd) {
         let len = self.len.min(CAPACITY);
-        // SAFETY: `bytes` has written these.
+        // SAFETY: `bytes` and `append` have written these.
         let text = unsafe { self.text[..len].assume_init_ref() };
         let _ = retry_on_intr(|| write(fd, text));
         self.len = 0;

@@ -73,6 +73,7 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fau
         let free = &mut rp.buf[cnt.min(RIO_BUFSIZE)..];
         let nread = match retry_on_intr(|| recv(rp.fd, &mut *free, RecvFlags::empty())) {
             Ok((nread, _)) => nread,
+            Err(Errno::AGAIN) if idle::is_taking(rp.fd) => continue,
             Err(Errno::AGAIN) => idle::end_of_input(rp.fd),
             Err(e) => return Err(Fault("recv", e)),
         };
@@ -90,10 +91,9 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fau
 
 /// `rio_writen`: returns when everything is sent.
 fn rio_writen(fd: Fd, mut usrbuf: &[u8]) -> Result<(), Fault> {
-    let mut left = u32::MAX;
     while !usrbuf.is_empty() {
         let nwritten = match retry_on_intr(|| send(fd, usrbuf, SendFlags::empty())) {
-            Err(Errno::AGAIN) if idle::is_taking(fd, &mut left) => 0,
+            Err(Errno::AGAIN) if idle::is_taking(fd) => 0,
             sent => sent.map_err(|e| Fault("send", e))?,
         };
         usrbuf = usrbuf.get(nwritten..).unwrap_or_default();
@@ -187,6 +187,7 @@ fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
     drain::on_signals();
     let inherited = activation::socket(env);
     let options = args::parse(args, inherited.is_some());
+    children::limit(&options);
     sys::signal(Signal::CHILD, Handler::Call(sigchld_handler));
     sys::signal(Signal::PIPE, Handler::Ignore);
     let listenfd = match inherited.map_or_else(|| open_listenfd(options.host, options.port), Ok) {
@@ -236,7 +237,6 @@ fn start(listenfd: Fd, options: &Options) {
         Err(e) => Fault("getsockname", e).die(None),
     };
     idle::find_dead_peers(listenfd);
-    children::limit(options);
     drain::listening(listenfd);
     if let Some(ids) = options.user {
         confine::become_user(ids);

@@ -100,6 +100,9 @@ const PARENT: &[&str] = &[
     "rt_sigaction(SIGHUP, {sa_handler=0x*, *}, NULL, 8) = 0",
     "rt_sigaction(SIGQUIT, {sa_handler=0x*, *}, NULL, 8) = 0",
     "rt_sigprocmask(SIG_SETMASK, [], NULL, 8) = 0",
+    // The table of children.
+    "mmap(NULL, *, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x*",
+    "madvise(0x*, *, MADV_WIPEONFORK) = 0",
     // What the C does.
     "rt_sigaction(SIGCHLD, {sa_handler=0x*, sa_mask=[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
     "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, NULL, 8) = 0",
@@ -108,14 +111,12 @@ const PARENT: &[&str] = &[
     "setsockopt(3, SOL_IPV6, IPV6_V6ONLY, [0], 4) = 0",
     "bind(3, {sa_family=AF_INET6, *\"::\"*}, 28) = 0",
     "listen(3, 1024) = 0",
-    // The readiness line, keep-alive, the table of children, confinement.
+    // The readiness line, keep-alive, confinement.
     "getsockname(3, {*}, [28]) = 0",
     "setsockopt(3, SOL_SOCKET, SO_KEEPALIVE, [1], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPIDLE, [60], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPINTVL, [20], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPCNT, [3], 4) = 0",
-    "mmap(NULL, *, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x*",
-    "madvise(0x*, *, MADV_WIPEONFORK) = 0",
     "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) = 0",
     "seccomp(SECCOMP_SET_MODE_FILTER, 0, {*}) = 0",
     "write(2, \"forkline: *\"..., *) = *",

@@ -43,7 +43,6 @@ const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a 
 const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
 const FUTEX: &str =
     "EACCES EAGAIN EDEADLK EFAULT EINTR EINVAL ENFILE ENOMEM ENOSYS EPERM ESRCH ETIMEDOUT";
-const GETRANDOM: &str = "EAGAIN EFAULT EINTR EINVAL ENOSYS";
 const GETSOCKNAME: &str = "EBADF EFAULT EINVAL ENOBUFS ENOTSOCK";
 const IOCTL: &str = "EBADF EFAULT EINVAL ENOTTY";
 const KILL: &str = "EINVAL EPERM ESRCH";
@@ -91,7 +90,6 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "listen", LISTEN, &[1]),
     ("start", start, "getsockname", GETSOCKNAME, &[1]),
     ("start", start, "madvise", MADVISE, &[1]),
-    ("start", start, "getrandom", GETRANDOM, &[1]),
     ("start", start, "prctl", PRCTL, &[1]),
     ("start", start, "seccomp", SECCOMP, &[1]),
     ("start", start, "write", WRITE, &[1]),

@@ -1,4 +1,5 @@
-//! x86-64: the entry, the system call, fork, and the way back from a signal.
+//! x86-64: the entry, the system call, the way back from a signal, and
+//! sixteen bytes at once.
 
 use crate::RIO_BUFSIZE;
 use core::arch::x86_64::*;
@@ -21,6 +22,7 @@ unsafe extern "C" fn _start() -> ! {
         "and rsi, -4096",
         "add rsi, -2048",          // half a page for the frames
         "mov rsp, rsi",
+        "mov al, [rsp - 16384]", // the stack of handlers is ours from now on
         "call {start}",
         size = const RIO_BUFSIZE,
         start = sym super::start,

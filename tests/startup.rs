@@ -386,7 +386,7 @@ fn the_failure_that_mattered_is_the_one_named() {
     let held = TcpListener::bind("127.0.0.1:0").expect("bind");
     let port = &held.local_addr().expect("address").port().to_string();
     let (no_family, other) = ("socket:error=EAFNOSUPPORT:when=1", "bind:error=EACCES:when=1");
-    let unsupported = "Address family not supported by protocol (EAFNOSUPPORT)";
+    let unsupported = "Address family not supported (EAFNOSUPPORT)";
     fails(
         &format!("bind 0.0.0.0:{port}: Address already in use (EADDRINUSE)"),
         &mut faulty(no_family, &["echo", port]),

@@ -120,4 +120,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare check clean help
+.PHONY: all run test soak bench compare check install uninstall image aarch64 test-aarch64 manifests deny dist archive clean help

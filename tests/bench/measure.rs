@@ -221,8 +221,9 @@ fn start(server: &Server, effort: &Effort) -> Numbers {
 }
 
 /// The system calls of one connection by name, as strace counts them, where it
-/// is installed: all but exit_group, which does not return. Each connection is over before the next, or a signal might
-/// come for two children, and the counts would differ from run to run.
+/// is installed: all but exit_group, which does not return. Each connection is
+/// over before the next, or a signal might come for two children, and the
+/// counts would differ from run to run.
 pub fn calls(server: &Server, effort: &Effort) -> Numbers {
     let counted = |connections: usize| {
         let counts = server::directory().join("strace");

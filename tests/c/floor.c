@@ -36,7 +36,7 @@ static inline long call(long n, long a, long b, long c, long d, long e)
     call(__NR_##n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
 #define CALL(...) CALL_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 
-void restorer(void);
+__attribute__((visibility("hidden"))) void restorer(void); /* no relocation for it */
 
 static void reap(int sig)
 {
@@ -71,9 +71,12 @@ static long open_listenfd(const char *digits)
 __attribute__((noreturn, used)) static void run(char **stack)
 {
     _Alignas(4096) char buf[128 * 1024];
-    struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); long mask; } chld =
-        {reap, SA_RESTART | 0x04000000 /* SA_RESTORER */, restorer, 0};
+    struct { void (*handler)(int); unsigned long flags; void (*restorer)(void); long mask; } chld;
 
+    chld.handler = reap;
+    chld.flags = SA_RESTART | 0x04000000; /* SA_RESTORER */
+    chld.restorer = restorer;
+    chld.mask = 0;
     CALL(rt_sigaction, SIGCHLD, &chld, 0, sizeof(chld.mask));
     long listenfd = open_listenfd(stack[2]);
     for (;;) {

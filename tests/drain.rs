@@ -241,9 +241,13 @@ impl<'a> Client<'a> {
             self.receive();
         }
         if self.end.is_none() {
-            // Seen once, under heavy load: nobody ends it. So it must lack nothing.
-            eprintln!("not ended: {:?}, sent {}", self.habit, self.sent);
-            self.has_closed();
+            // A close of the listening socket can forget a client whose handshake
+            // ends at that moment: the kernel's doing (8 of 600,000 connections to
+            // a socket that is only closed). Such a client has sent nothing yet,
+            // and is told as soon as it does.
+            assert!(self.sent == 0 && !self.shut, "silence: {:?}, {} sent", self.habit, self.sent);
+            let _ = self.stream.write(b"\n");
+            self.receive();
         }
         if self.end == Some(End::Closed) && self.answered < self.sent && !self.broken {
             wait_for("a reset tells what has not been answered", || {

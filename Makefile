@@ -46,7 +46,7 @@ run: all   ## serve SERVICE (echo) on PORT (7007), with further options in ARGS
 test:   ## run every test, against the release binary
 	$(CARGO) test --release --locked
 
-soak:   ## a million connections (or FORKLINE_SOAK) with random faults
+soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
 	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
 
 bench:   ## measure it beside the C, a floor and other servers: some minutes

@@ -76,18 +76,19 @@ pub fn equal(block: [u8; 16], c: u8) -> u32 {
     }
 }
 
-/// rot13 of each byte. The comparisons are signed: no byte above 127 is a letter.
+/// rot13 of each byte: letters, numbered from -128, are below -128 + 26, and
+/// the first half of them below -128 + 13. Nothing else is.
 #[inline(always)]
 pub fn rot13_block(block: [u8; 16]) -> [u8; 16] {
     // SAFETY: every x86-64 has SSE2; any 16 bytes are a vector, and it is 16 bytes.
     unsafe {
         let bytes = transmute::<[u8; 16], __m128i>(block);
         let lower = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
-        let behind = |c: u8| _mm_cmpgt_epi8(lower, _mm_set1_epi8(c as i8));
-        // 13 places on behind "`", 26 back behind m, and behind z 13 on again.
-        let mut by = _mm_and_si128(behind(b'a' - 1), _mm_set1_epi8(13));
-        by = _mm_sub_epi8(by, _mm_and_si128(behind(b'm'), _mm_set1_epi8(26)));
-        by = _mm_add_epi8(by, _mm_and_si128(behind(b'z'), _mm_set1_epi8(13)));
-        transmute::<__m128i, [u8; 16]>(_mm_add_epi8(bytes, by))
+        let letter = _mm_sub_epi8(lower, _mm_set1_epi8(b'a'.wrapping_sub(128) as i8));
+        let below = |n: i8| _mm_cmplt_epi8(letter, _mm_set1_epi8(-128 + n));
+        // 13 places back, and for the first half 26 on.
+        let back = _mm_and_si128(below(26), _mm_set1_epi8(13));
+        let on = _mm_and_si128(below(13), _mm_set1_epi8(26));
+        transmute::<__m128i, [u8; 16]>(_mm_add_epi8(_mm_sub_epi8(bytes, back), on))
     }
 }

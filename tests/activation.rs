@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 /// forkline with `socket` as descriptor 3 and the environment that says so.
 fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
     let mut command = Command::new("sh");
-    let forkline = env!("CARGO_BIN_EXE_forkline");
+    let forkline = command_line(&[]).join(" ");
     command.args(["-c", &format!("{environment} exec {forkline} {args}")]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let fd = socket.as_fd().as_raw_fd();
@@ -128,7 +128,7 @@ fn systemd_hands_it_a_socket() {
     }
     let free = port(&listener());
     let mut systemd = Command::new("systemd-socket-activate");
-    systemd.args(["-l", &format!("127.0.0.1:{free}"), env!("CARGO_BIN_EXE_forkline"), "echo"]);
+    systemd.args(["-l", &format!("127.0.0.1:{free}")]).args(command_line(&["echo"]));
     let mut systemd = systemd.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("start");
     // The first connection starts the server.
     let mut client = None;

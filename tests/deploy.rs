@@ -266,5 +266,6 @@ fn a_probe_is_no_client_that_waits() {
     server.wait_for_children(0);
     let accepted = || server.stderr.text().matches("forkline: accept ").count();
     wait_for("all have been served", || accepted() == 22);
+    server.stdout.wait_for("\n");
     assert_eq!(server.stdout.lines(), ["server received 5 bytes"]);
 }

@@ -852,10 +852,6 @@ fn as_process_1() {
 
 // ---------------------------------------------------------------- commands
 
-fn command_line<'a>(args: &[&'a str]) -> Vec<&'a str> {
-    [&[env!("CARGO_BIN_EXE_forkline")], args].concat()
-}
-
 fn piped(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }

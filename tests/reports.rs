@@ -348,9 +348,8 @@ fn closed_descriptors_do_not_hurt() {
 
 #[test]
 fn closed_by_a_shell() {
-    let binary = env!("CARGO_BIN_EXE_forkline");
     let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" echo 0 <&- >&-", binary]);
+    shell.args(["-c", "exec \"$0\" \"$@\" <&- >&-"]).args(command_line(&["echo", "0"]));
     serves(&Server::spawn(shell.stderr(Stdio::piped())));
 }
 

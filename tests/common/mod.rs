@@ -141,15 +141,20 @@ impl Drop for Server {
     }
 }
 
-/// The release binary with these arguments, stdout and stderr piped. $FORKLINE
-/// may name another architecture's, after the emulator that runs it.
+/// The release binary with these arguments, stdout and stderr piped.
 pub fn forkline(args: &[&str]) -> Command {
-    let words = env::var("FORKLINE").unwrap_or(env!("CARGO_BIN_EXE_forkline").into());
-    let mut words = words.split(' ');
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).args(args).stdin(Stdio::null());
+    let words = command_line(args);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The same as words. $FORKLINE may name another architecture's binary, after
+/// the emulator that runs it.
+pub fn command_line(args: &[&str]) -> Vec<String> {
+    let binary = env::var("FORKLINE").unwrap_or(env!("CARGO_BIN_EXE_forkline").into());
+    binary.split(' ').chain(args.iter().copied()).map(String::from).collect()
 }
 
 /// Starts the command with descriptor `fd` closed, as `fd>&-` does in a shell.
@@ -558,8 +563,12 @@ pub fn kill(pid: i32, signal: i32) {
 
 // ---------------------------------------------------------------- the machine
 
-/// Whether a program is installed; says `skipped:` when it is not.
+/// Whether a program is installed and of use; says `skipped:` when it is not.
 pub fn tool(name: &str) -> bool {
+    if name == "strace" && env::var_os("FORKLINE").is_some() {
+        tell_skipped("strace would show the emulator's calls");
+        return false;
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).any(|directory| directory.join(name).is_file());
     if !found {
@@ -600,6 +609,10 @@ pub fn own_network() -> bool {
 /// FORKLINE_TEST_ALL=1 nothing may be skipped.
 pub fn skipped(why: &str) {
     assert!(env::var("FORKLINE_TEST_ALL").as_deref() != Ok("1"), "skipped: {why}");
+    tell_skipped(why);
+}
+
+fn tell_skipped(why: &str) {
     let test = thread::current().name().unwrap_or("test").to_owned();
     let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
 }

@@ -10,7 +10,7 @@ pub mod mem;
 
 use crate::RIO_BUFSIZE;
 use crate::fault::Fault;
-pub use arch::{AUDIT_ARCH, rot13_block};
+pub use arch::{AUDIT_ARCH, rot13_blocks};
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::Deref;
@@ -42,6 +42,7 @@ unsafe extern "C" fn start(stack: *const usize, buf: *mut Buf) -> ! {
     // (execve(2); the ABI's process start).
     let (args, env) = unsafe { (stack.add(1), stack.add(*stack + 2)) };
     let (args, env) = (Strings(args.cast()), Strings(env.cast()));
+    arch::look_around();
     // SAFETY: `_start` reserved it, and calls this once; the kernel's new stack
     // pages hold zeros.
     crate::main(args, env, unsafe { &mut *buf })

@@ -22,10 +22,10 @@ pub fn report(mut lines: &[u8]) {
             last.clear().str("server received ").num(n).str(" bytes\n");
             reported = n;
         }
-        out.append::<LONGEST>(&last);
         if out.room() < LONGEST {
             out.write(STDOUT);
         }
+        out.append::<LONGEST>(&last);
         lines = lines.get(n..).unwrap_or_default();
     }
     out.write(STDOUT);

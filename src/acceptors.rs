@@ -8,10 +8,15 @@ use crate::sys::{self, Fd, close, setsockopt};
 use crate::{LISTENQ, bound_socket, children, drain, idle};
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use libc::{BPF_ABS, BPF_ALU, BPF_K, BPF_LD, sock_filter};
-use rustix::fd::AsRawFd;
+use libc::{
+    BPF_A, BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_W, SKF_NET_OFF,
+};
+use rustix::fd::{AsRawFd, RawFd};
+use rustix::io::Result;
 use rustix::net::listen;
-use rustix::process::{Signal, getppid, set_child_subreaper, set_parent_process_death_signal};
+use rustix::process::{
+    Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal,
+};
 
 /// This process may use one processor only.
 static PINNED: AtomicBool = AtomicBool::new(false);
@@ -19,25 +24,23 @@ static PINNED: AtomicBool = AtomicBool::new(false);
 /// Opens a listening socket for each acceptor, beside the first; one that was
 /// handed over they share.
 pub fn open(first: Fd, inherited: bool, addr: &SocketAddr, options: &Options) {
-    let n = options.acceptors as usize;
-    if n < 2 {
+    if options.acceptors < 2 {
         return;
     }
+    sys::processors();
     // Orphans come to us.
-    let _ = set_child_subreaper(Some(rustix::process::getpid()));
-    // The first was bound without it, so that no other server has this port.
+    let _ = set_child_subreaper(Some(getpid()));
+    // The first was bound without it, so that no other server can have the port.
     let _ = setsockopt(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[!inherited as u32]);
     let addr = SocketAddr::new(options.host.unwrap_or(addr.ip()), addr.port());
-    let processors = sys::processors().count().max(1);
-    for (i, acceptor) in children::acceptors() {
+    for (i, acceptor) in children::acceptors().iter().enumerate() {
         let listenfd = if i == 0 || inherited { first } else { another(&addr) };
         acceptor.listenfd.store(listenfd.as_raw_fd(), Relaxed);
-        acceptor.processor.store(sys::processors().nth(i % processors).unwrap_or(0), Relaxed);
     }
     if options.max_per_source != u32::MAX
-        && let Err(e) = choose_by_source(first, options.acceptors)
+        && let Err(e) = choose_by_source(first, options.acceptors as u8)
     {
-        Fault("each acceptor counts its sources alone", e).warn();
+        Fault("-C counts in each acceptor", e).warn();
     }
 }
 
@@ -54,27 +57,23 @@ fn another(addr: &SocketAddr) -> Fd {
 }
 
 /// Lets the source alone say which of the `n` acceptors has a connection, so
-/// that this one can count all of them.
-fn choose_by_source(listenfd: Fd, n: u32) -> rustix::io::Result<()> {
-    const NET: u32 = libc::SKF_NET_OFF as u32;
-    let op = |code: u32, k| sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let load = |at| op(BPF_LD | libc::BPF_W | BPF_ABS, NET + at);
-    let code = [
-        // The version stands in the first four bits (RFC 791, RFC 8200).
-        op(BPF_LD | libc::BPF_B | BPF_ABS, NET),
-        sock_filter { jt: 2, ..op(libc::BPF_JMP | libc::BPF_JGE, 0x60) },
-        load(12),
-        op(libc::BPF_JMP | libc::BPF_JA, 4),
-        load(8),
-        op(libc::BPF_MISC | libc::BPF_TAX, 0),
-        load(12),
-        op(BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0),
-        // Some mixing.
-        op(BPF_ALU | libc::BPF_MUL | BPF_K, 0x9e37_79b1),
-        op(BPF_ALU | libc::BPF_RSH | BPF_K, 16),
-        op(BPF_ALU | libc::BPF_MOD | BPF_K, n),
-        op(libc::BPF_RET | libc::BPF_A, 0),
+/// that this one can count all of them. It looks at an IPv4 address, or the
+/// second half of an IPv6 network's 64 bits: they have the same place.
+fn choose_by_source(listenfd: Fd, n: u8) -> Result<()> {
+    const fn op(code: u32, k: u32) -> [u8; 8] {
+        let ([c, d], [k0, k1, k2, k3]) = ((code as u16).to_le_bytes(), k.to_le_bytes());
+        [c, d, 0, 0, k0, k1, k2, k3]
+    }
+    // A sock_filter's bytes.
+    static CODE: [[u8; 8]; 5] = [
+        op(BPF_LD | BPF_W | BPF_ABS, SKF_NET_OFF as u32 + 12),
+        op(BPF_ALU | BPF_MUL | BPF_K, 0x9e37_79b1), // some mixing
+        op(BPF_ALU | BPF_RSH | BPF_K, 16),
+        op(BPF_ALU | BPF_MOD | BPF_K, 0),
+        op(BPF_RET | BPF_A, 0),
     ];
+    let mut code = CODE;
+    code[3][4] = n;
     let at = code.as_ptr() as u64;
     // A sock_fprog.
     let program = [code.len() as u32, 0, at as u32, (at >> 32) as u32];
@@ -91,10 +90,10 @@ pub fn start(listenfd: Fd, options: &Options) -> Fd {
     let mut again = false;
     while !drain::asked() {
         let mut replaced = false;
-        for (i, acceptor) in children::acceptors() {
+        for (i, acceptor) in children::acceptors().iter().enumerate() {
             if !acceptor.runs.load(Relaxed) {
                 match sys::fork() {
-                    Ok(None) => return serve(acceptor),
+                    Ok(None) => return serve(i, acceptor),
                     Ok(Some(pid)) => {
                         children::watch(pid, i);
                         replaced = again;
@@ -114,18 +113,15 @@ pub fn start(listenfd: Fd, options: &Options) -> Fd {
         match sys::wait_for_signal() {
             libc::SIGCHLD => children::reap(0),
             libc::SIGALRM => {}
-            libc::SIGQUIT => drain::ask(2),
-            _ => drain::ask(1),
+            signal => drain::ask(if signal == libc::SIGQUIT { 2 } else { 1 }),
         }
     }
-    for (_, acceptor) in children::acceptors() {
-        sys::fd(acceptor.listenfd.load(Relaxed)).map(close);
-    }
+    close_but(0);
     drain::drain(options.grace, children::reap)
 }
 
 /// Begins this acceptor.
-fn serve(own: &'static children::Children) -> Fd {
+fn serve(i: usize, own: &'static children::Children) -> Fd {
     let main = drain::parent();
     // With the main process goes the port, but no conversation.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
@@ -134,22 +130,23 @@ fn serve(own: &'static children::Children) -> Fd {
     }
     drain::supervised();
     children::become_acceptor(own);
-    sys::stay_on(own.processor.load(Relaxed));
+    sys::stay_on(i);
     PINNED.store(true, Relaxed);
-    let own = own.listenfd.load(Relaxed);
-    for (_, acceptor) in children::acceptors() {
-        let other = acceptor.listenfd.load(Relaxed);
-        if other != own {
-            sys::fd(other).map(close);
-        }
-    }
-    let listenfd = match sys::fd(own) {
-        Some(listenfd) => listenfd,
-        None => sys::_exit(1),
-    };
+    let Some(listenfd) = sys::fd(own.listenfd.load(Relaxed)) else { sys::_exit(1) };
+    close_but(listenfd.as_raw_fd());
     drain::listening(listenfd);
     sys::block_signals(false);
     listenfd
+}
+
+/// Closes the listening sockets but this one.
+fn close_but(own: RawFd) {
+    for acceptor in children::acceptors() {
+        let listenfd = acceptor.listenfd.load(Relaxed);
+        if listenfd != own {
+            sys::fd(listenfd).map(close);
+        }
+    }
 }
 
 /// Lets a child that has served its first burst go where there is room.

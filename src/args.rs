@@ -164,7 +164,7 @@ fn children(value: &[u8]) -> u32 {
 
 fn acceptors(value: &[u8]) -> u32 {
     match number(value, 0, MOST_ACCEPTORS, "not a number from 0 to 64") {
-        0 => sys::processors().count().min(MOST_ACCEPTORS as usize) as u32,
+        0 => sys::processors().clamp(1, MOST_ACCEPTORS),
         n => n,
     }
 }

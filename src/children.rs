@@ -49,9 +49,8 @@ pub struct Children {
     /// How many of its predecessors' children have ended, and have left `counts`.
     orphans_ended: AtomicUsize,
     orphans_settled: AtomicUsize,
-    /// The acceptor's listening socket and processor, and whether it is there.
+    /// The acceptor's listening socket, and whether it is there.
     pub listenfd: AtomicI32,
-    pub processor: AtomicUsize,
     pub runs: AtomicBool,
     ended_pids: [AtomicU32; SLOTS],
     /// Each child's source.
@@ -100,9 +99,8 @@ fn table(i: usize) -> &'static Children {
 }
 
 /// Those of all acceptors.
-pub fn acceptors() -> impl Iterator<Item = (usize, &'static Children)> {
-    let all = tables();
-    all.iter().take(all.len() - 1).enumerate()
+pub fn acceptors() -> &'static [Children] {
+    tables().split_last().map_or(&[], |(_, acceptors)| acceptors)
 }
 
 /// Returns when one more child may be forked, or none ever again because a
@@ -279,7 +277,7 @@ pub extern "C" fn reap(_sig: i32) {
         if let Some(i) = acceptor {
             take_over(i as usize);
         }
-        for (i, acceptor) in acceptors() {
+        for (i, acceptor) in acceptors().iter().enumerate() {
             if let Some(source) = main.sources.remove(orphan(i, key)) {
                 let ended = acceptor.orphans_ended.load(Relaxed);
                 acceptor.orphans[ended % SLOTS].store(source, Relaxed);

@@ -288,20 +288,25 @@ type Processors = [AtomicU64; 16];
 /// Those that this process began with.
 static PROCESSORS: Processors = [const { AtomicU64::new(0) }; _];
 
-/// The processors that this process may use (sched_getaffinity(2)).
-pub fn processors() -> impl Iterator<Item = usize> {
+/// How many processors this process may use (sched_getaffinity(2)).
+pub fn processors() -> u32 {
     set_or_get(libc::SYS_sched_getaffinity, &PROCESSORS);
-    let is_in = |&i: &usize| {
-        PROCESSORS.get(i / 64).is_some_and(|word| word.load(Relaxed) >> (i % 64) & 1 != 0)
-    };
-    (0..64 * PROCESSORS.len()).filter(is_in)
+    PROCESSORS.iter().map(|word| word.load(Relaxed).count_ones()).sum()
 }
 
-/// Lets this process run on that processor only (sched_setaffinity(2)).
-pub fn stay_on(processor: usize) {
+/// Lets this process run on the `n`th of them only, counted in a circle
+/// (sched_setaffinity(2)).
+pub fn stay_on(mut n: usize) {
     static ONE: Processors = [const { AtomicU64::new(0) }; _];
-    if let Some(word) = ONE.get(processor / 64) {
-        word.store(1 << (processor % 64), Relaxed);
+    for at in 0..64 * 1024 {
+        let (word, bit) = (at / 64 % PROCESSORS.len(), 1 << (at % 64));
+        if PROCESSORS[word].load(Relaxed) & bit != 0 {
+            if n == 0 {
+                ONE[word].store(bit, Relaxed);
+                break;
+            }
+            n -= 1;
+        }
     }
     set_or_get(libc::SYS_sched_setaffinity, &ONE);
 }

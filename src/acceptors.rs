@@ -5,15 +5,14 @@
 use crate::args::Options;
 use crate::fault::{Fault, pause};
 use crate::sys::{self, Fd, close, setsockopt};
-use crate::{LISTENQ, bound_socket, children, drain, idle};
-use core::net::SocketAddr;
+use crate::{children, drain, idle, open_listenfd};
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use libc::{
     BPF_A, BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_W, SKF_NET_OFF,
 };
 use rustix::fd::{AsRawFd, RawFd};
 use rustix::io::Result;
-use rustix::net::listen;
 use rustix::process::{
     Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal,
 };
@@ -23,7 +22,7 @@ static PINNED: AtomicBool = AtomicBool::new(false);
 
 /// Opens a listening socket for each acceptor, beside the first; one that was
 /// handed over they share.
-pub fn open(first: Fd, inherited: bool, addr: &SocketAddr, options: &Options) {
+pub fn open(first: Fd, inherited: bool, port: u16, options: &Options) {
     if options.acceptors < 2 {
         return;
     }
@@ -32,9 +31,8 @@ pub fn open(first: Fd, inherited: bool, addr: &SocketAddr, options: &Options) {
     let _ = set_child_subreaper(Some(getpid()));
     // The first was bound without it, so that no other server can have the port.
     let _ = setsockopt(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[!inherited as u32]);
-    let addr = SocketAddr::new(options.host.unwrap_or(addr.ip()), addr.port());
     for (i, acceptor) in children::acceptors().iter().enumerate() {
-        let listenfd = if i == 0 || inherited { first } else { another(&addr) };
+        let listenfd = if i == 0 || inherited { first } else { another(options.host, port) };
         acceptor.listenfd.store(listenfd.as_raw_fd(), Relaxed);
     }
     if options.max_per_source != u32::MAX
@@ -44,16 +42,14 @@ pub fn open(first: Fd, inherited: bool, addr: &SocketAddr, options: &Options) {
     }
 }
 
-fn another(addr: &SocketAddr) -> Fd {
-    let listenfd = match bound_socket(addr, true) {
-        Ok(listenfd) => listenfd,
-        Err(fault) => fault.die(Some(addr)),
-    };
-    if let Err(e) = listen(listenfd, LISTENQ) {
-        Fault("listen", e).die(Some(addr));
+fn another(host: Option<IpAddr>, port: u16) -> Fd {
+    match open_listenfd(host, port, true) {
+        Ok(listenfd) => {
+            idle::find_dead_peers(listenfd);
+            listenfd
+        }
+        Err((addr, fault)) => fault.die(Some(&addr)),
     }
-    idle::find_dead_peers(listenfd);
-    listenfd
 }
 
 /// Lets the source alone say which of the `n` acceptors has a connection, so
@@ -116,7 +112,7 @@ pub fn start(listenfd: Fd, options: &Options) -> Fd {
             signal => drain::ask(if signal == libc::SIGQUIT { 2 } else { 1 }),
         }
     }
-    close_but(0);
+    close_but(listenfd.as_raw_fd());
     drain::drain(options.grace, children::reap)
 }
 

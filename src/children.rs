@@ -95,7 +95,7 @@ fn tables() -> &'static [Children] {
 
 /// The table of acceptor `i`.
 fn table(i: usize) -> &'static Children {
-    tables().get(i).unwrap_or(&*CHILDREN)
+    tables().get(i).unwrap_or_else(|| &CHILDREN)
 }
 
 /// Those of all acceptors.

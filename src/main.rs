@@ -152,14 +152,19 @@ extern "C" fn sigchld_handler(_sig: i32) {
 }
 
 /// A listening socket, bound to `host`, or without one to every address of
-/// both families, or of IPv4 where there is no IPv6.
-fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fault)> {
+/// both families, or of IPv4 where there is no IPv6; the first on its port, or
+/// `another` beside it.
+fn open_listenfd(
+    host: Option<IpAddr>,
+    port: u16,
+    another: bool,
+) -> Result<Fd, (SocketAddr, Fault)> {
     let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let candidates = host.as_ref().map_or(&any[..], core::slice::from_ref);
     let mut failed = (SocketAddr::new(any[0], port), Fault("socket", Errno::AFNOSUPPORT));
     for &host in candidates {
         let addr = SocketAddr::new(host, port);
-        match bound_socket(&addr, false) {
+        match bound_socket(&addr, another) {
             Ok(listenfd) => {
                 listen(listenfd, LISTENQ).map_err(|e| (addr, Fault("listen", e)))?;
                 return Ok(listenfd);
@@ -172,7 +177,7 @@ fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fau
     Err(failed)
 }
 
-/// One candidate of `open_listenfd`, or another socket on the address that it has.
+/// One candidate of `open_listenfd`.
 fn bound_socket(addr: &SocketAddr, another: bool) -> Result<Fd, Fault> {
     let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let fd = sys::socket(family).map_err(|e| Fault("socket", e))?;
@@ -197,10 +202,11 @@ fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
     children::limit(&options);
     sys::signal(Signal::CHILD, Handler::Call(sigchld_handler));
     sys::signal(Signal::PIPE, Handler::Ignore);
-    let listenfd = match inherited.map_or_else(|| open_listenfd(options.host, options.port), Ok) {
-        Ok(listenfd) => listenfd,
-        Err((addr, fault)) => fault.die(Some(&addr)),
-    };
+    let listenfd =
+        match inherited.map_or_else(|| open_listenfd(options.host, options.port, false), Ok) {
+            Ok(listenfd) => listenfd,
+            Err((addr, fault)) => fault.die(Some(&addr)),
+        };
     let listenfd = start(listenfd, inherited.is_some(), &options);
     loop {
         children::wait_for_place();
@@ -245,7 +251,7 @@ fn start(listenfd: Fd, inherited: bool, options: &Options) -> Fd {
     };
     idle::find_dead_peers(listenfd);
     drain::listening(listenfd);
-    acceptors::open(listenfd, inherited, &addr, options);
+    acceptors::open(listenfd, inherited, addr.port(), options);
     if let Some(ids) = options.user {
         confine::become_user(ids);
     }

@@ -397,17 +397,18 @@ fn a_source_keeps_its_conversations_when_acceptors_die() {
         }
     }
     for last in 1..=20 {
-        kept.remove(0);
-        wait_for("a place is free again", || {
-            let client = from(last);
-            let answered = is_answered(&client);
-            if answered {
-                kept.push((last, client));
-            }
-            answered
-        });
-        kept.remove(0);
-        assert!(is_answered(&from(last)));
+        for _ in 0..2 {
+            kept.remove(0);
+            wait_for("a place is free again", || {
+                let client = from(last);
+                let answered = is_answered(&client);
+                if answered {
+                    kept.push((last, client));
+                }
+                answered
+            });
+        }
+        assert!(!is_answered(&from(last)), "a third of {last}");
     }
 }
 
@@ -427,6 +428,7 @@ fn kill_all(server: &Server, pids: &[u32]) -> Vec<u32> {
 #[test]
 fn acceptors_are_killed_under_load() {
     const CAP: usize = 12;
+    const KILLS: usize = 40;
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -446,18 +448,14 @@ fn acceptors_are_killed_under_load() {
             });
         }
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..40 {
+            for _ in 0..KILLS {
                 let mut pids = Vec::new();
-                wait_for("acceptors", || {
-                    pids = children_now(server.pid);
-                    !pids.is_empty()
+                wait_for("all accept", || {
+                    pids = acceptors(&server);
+                    pids.len() == 3
                 });
-                // Some are orphans, who may be killed too.
-                let pids = acceptors(&server);
-                if let Some(&victim) = random.choice(&pids) {
-                    thread::sleep(Duration::from_micros(random.u64(..20_000)));
-                    kill(victim as i32, libc::SIGKILL);
-                }
+                thread::sleep(Duration::from_micros(random.u64(..20_000)));
+                kill(*random.choice(&pids).unwrap() as i32, libc::SIGKILL);
             }
         }));
         done.store(true, Relaxed);
@@ -465,14 +463,14 @@ fn acceptors_are_killed_under_load() {
     });
     let (answered, told) = (answered.into_inner(), told.into_inner());
     println!("{answered} answered, {told} told otherwise");
-    assert!(answered > 100 && told <= 40 * 2, "{answered} answered, {told} told otherwise");
+    assert!(answered > 100 && told <= KILLS, "{answered} answered, {told} told otherwise");
     wait_for("all accept", || acceptors(&server).len() == 3);
     is_exact(&server, CAP);
     let lines = server.stderr.lines();
     let ends = lines
         .iter()
         .filter(|line| line.contains("end acceptor pid ") && line.contains(" signal 9 "));
-    assert!(ends.count() > 20, "{}", server.stderr.text());
+    assert!(ends.count() > KILLS / 2, "{}", server.stderr.text());
     server.signal(libc::SIGTERM);
     assert!(server.wait().success());
     nobody_is_left(&server);

@@ -291,18 +291,21 @@ static PROCESSORS: Processors = [const { AtomicU64::new(0) }; _];
 /// How many processors this process may use (sched_getaffinity(2)).
 pub fn processors() -> u32 {
     set_or_get(libc::SYS_sched_getaffinity, &PROCESSORS);
-    PROCESSORS.iter().map(|word| word.load(Relaxed).count_ones()).sum()
+    (0..1024).map(|i| u32::from(may_use(i))).sum()
+}
+
+fn may_use(i: usize) -> bool {
+    PROCESSORS[i / 64 % PROCESSORS.len()].load(Relaxed) >> (i % 64) & 1 != 0
 }
 
 /// Lets this process run on the `n`th of them only, counted in a circle
 /// (sched_setaffinity(2)).
 pub fn stay_on(mut n: usize) {
     static ONE: Processors = [const { AtomicU64::new(0) }; _];
-    for at in 0..64 * 1024 {
-        let (word, bit) = (at / 64 % PROCESSORS.len(), 1 << (at % 64));
-        if PROCESSORS[word].load(Relaxed) & bit != 0 {
+    for i in 0..64 * 1024 {
+        if may_use(i) {
             if n == 0 {
-                ONE[word].store(bit, Relaxed);
+                ONE[i / 64 % ONE.len()].store(1 << (i % 64), Relaxed);
                 break;
             }
             n -= 1;

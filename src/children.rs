@@ -125,15 +125,15 @@ pub fn wait_for_place() {
 /// Counts a child for this client before it is forked, and returns the number
 /// of children with it; nothing if its source has as many as it may.
 pub fn admit(client: &SocketAddr) -> Option<usize> {
-    settle();
     let children = &*CHILDREN;
     let source = source(client);
-    let of_source = children.counts.get(source).unwrap_or(0);
-    if of_source >= MAX_PER_SOURCE.load(Relaxed).into() {
-        fault::refuse(client, of_source);
-        return None;
-    }
     loop {
+        settle();
+        let of_source = children.counts.get(source).unwrap_or(0);
+        if of_source >= MAX_PER_SOURCE.load(Relaxed).into() {
+            fault::refuse(client, of_source);
+            return None;
+        }
         children.taken.fetch_add(1, SeqCst);
         let taken = taken();
         if taken <= MAX.load(Relaxed) {

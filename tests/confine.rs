@@ -139,6 +139,7 @@ mod filter {
         ("setsockopt of TCP", SYS_setsockopt, [4, SOL_TCP as u64, SO_LINGER as u64, 0, 0, 0]),
         ("getsockopt", SYS_getsockopt, [4, 0, 0, 0, 0, 0]),
         ("futex of another kind", SYS_futex, [0, FUTEX_REQUEUE as u64, 1, 0, 0, 0]),
+        ("sched_setaffinity of another", SYS_sched_setaffinity, [1, 128, 0, 0, 0, 0]),
         ("prctl", SYS_prctl, [PR_SET_DUMPABLE as u64, 1, 0, 0, 0, 0]),
         ("seccomp", SYS_seccomp, [0; 6]),
         ("setresuid", SYS_setresuid, [0; 6]),

@@ -138,9 +138,11 @@ fn serve(i: usize, own: &'static children::Children) -> Fd {
 /// Closes the listening sockets but this one.
 fn close_but(own: RawFd) {
     for acceptor in children::acceptors() {
-        let listenfd = acceptor.listenfd.load(Relaxed);
-        if listenfd != own {
-            sys::fd(listenfd).map(close);
+        let number = acceptor.listenfd.load(Relaxed);
+        if number != own
+            && let Some(listenfd) = sys::fd(number)
+        {
+            close(listenfd);
         }
     }
 }

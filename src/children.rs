@@ -301,6 +301,7 @@ fn orphan(i: usize, pid: u64) -> u64 {
 /// has left are ours now. Its table is made ready for its successor.
 fn take_over(i: usize) {
     let (main, dead) = (&*CHILDREN, table(i));
+    // As it would have: then nothing stands in its lists.
     CHILDREN.point_to(dead);
     settle();
     CHILDREN.point_to(main);
@@ -328,9 +329,6 @@ fn take_over(i: usize) {
         if key >> 32 == i as u64 + 1 {
             dead.counts.set(source, dead.counts.get(source).unwrap_or(0) + 1);
         }
-    }
-    for word in [&dead.ended, &dead.settled, &dead.orphans_ended, &dead.orphans_settled] {
-        word.store(0, Relaxed);
     }
     dead.runs.store(false, Relaxed);
     event();

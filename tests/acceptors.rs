@@ -122,6 +122,7 @@ fn connections_are_spread_over_all() {
     assert!(clients.iter().all(|client| receive(client, LINE.len()) == LINE));
     let shares: Vec<_> = acceptors.iter().map(|&pid| children_of(pid).len()).collect();
     assert_eq!(shares.iter().sum::<usize>(), 400);
+    assert_eq!(sockets(server.pid).len(), 4);
     assert!(shares.iter().all(|&share| share > 20), "{shares:?}");
 }
 
@@ -259,33 +260,33 @@ fn a_connection_takes_the_same_system_calls() {
 #[test]
 fn the_cap_is_for_all_together() {
     const CAP: usize = 3;
-    let (server, _) = start(4, &["-c", "3", "-v", "echo", "0"]);
-    let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for thread in 0..16 {
-            let (server, now, most) = (&server, &now, &most);
-            scope.spawn(move || {
-                for _ in 0..100 {
-                    let client = connect((Ipv4Addr::new(127, 0, 0, 2 + thread), server.port));
-                    assert_eq!(say(&client, LINE), LINE);
-                    most.fetch_max(1 + now.fetch_add(1, Relaxed), Relaxed);
-                    assert_eq!(say(&client, LINE), LINE);
-                    now.fetch_sub(1, Relaxed);
-                }
-            });
-        }
-    });
-    assert_eq!(most.into_inner(), CAP);
-    wait_for("all have ended", || serving(&server).is_empty());
-    is_exact(&server, CAP);
-    let lines = server.stderr.lines();
-    let accepted: Vec<_> = lines.iter().filter(|line| line.contains(" accept ")).collect();
-    assert!(accepted.len() >= 1600);
-    assert!(
-        accepted
-            .iter()
-            .all(|line| ["1/3", "2/3", "3/3"].contains(&line.rsplit(' ').next().unwrap()))
-    );
+    // With -C too, where a count that drifted would refuse somebody.
+    for args in [&["-c", "3", "-v", "echo", "0"][..], &["-c", "3", "-C", "10", "-v", "echo", "0"]] {
+        let (server, _) = start(4, args);
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for thread in 0..16 {
+                let (server, now, most) = (&server, &now, &most);
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        let client = connect((Ipv4Addr::new(127, 0, 0, 2 + thread), server.port));
+                        assert_eq!(say(&client, LINE), LINE);
+                        most.fetch_max(1 + now.fetch_add(1, Relaxed), Relaxed);
+                        (0..5).for_each(|_| assert_eq!(say(&client, LINE), LINE));
+                        now.fetch_sub(1, Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), CAP);
+        wait_for("all have ended", || serving(&server).is_empty());
+        is_exact(&server, CAP);
+        let lines = server.stderr.lines();
+        let accepted: Vec<_> = lines.iter().filter(|line| line.contains(" accept ")).collect();
+        assert!(accepted.len() >= 1600);
+        let count = |line: &str| line.rsplit(' ').next().unwrap().to_owned();
+        assert!(accepted.iter().all(|line| ["1/3", "2/3", "3/3"].contains(&&*count(line))));
+    }
 }
 
 /// So many are served and not one more; each that leaves lets one in,
@@ -609,6 +610,9 @@ fn who_holds_the_end_is_reset() {
                 !acceptors(&server).contains(&pids[0]) && acceptors(&server).len() == 3
             });
             server.signal(signal);
+            wait_for("nobody more is accepted", || {
+                connect_from([127, 0, 0, 2], ([127, 0, 0, 1], server.port).into()).is_err()
+            });
             if let Some(second) = second {
                 server.stderr.wait_for("forkline: drain, signal 15 20/");
                 server.signal(second);

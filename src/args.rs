@@ -3,7 +3,7 @@
 
 use crate::SERV_PORT;
 use crate::addr::{self, split_once};
-use crate::children::MOST;
+use crate::children::{MOST, MOST_ACCEPTORS};
 use crate::line::message;
 use crate::sys::{self, Strings};
 use core::net::IpAddr;
@@ -15,6 +15,7 @@ usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
 PORT 0: any free one. rot13: 50005 if left out.
 
   -b, --bind ADDR \t\tlisten on this address only
+  -j, --acceptors N \t\tshare the port among N, 0: one per processor
   -c, --max-children N \t\tat most N clients at once (1024)
   -C, --max-per-source N \tat most N from one address or /64
   -g, --grace SECS \t\ttime to finish in at the end (10)
@@ -34,6 +35,8 @@ pub struct Options {
     pub host: Option<IpAddr>,
     pub max_children: u32,
     pub max_per_source: u32,
+    /// Processes that share the port.
+    pub acceptors: u32,
     /// Seconds.
     pub grace: u32,
     /// Seconds, or 0 for never.
@@ -57,6 +60,7 @@ impl Options {
         host: None,
         max_children: 1024,
         max_per_source: u32::MAX,
+        acceptors: 1,
         grace: 10,
         idle: 0,
         user: None,
@@ -115,7 +119,7 @@ fn short_options(options: &mut Options, arg: &'static [u8], args: &mut Strings) 
 }
 
 fn takes_value(letter: u8) -> bool {
-    matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u')
+    matches!(letter, b'b' | b'c' | b'C' | b'g' | b'j' | b't' | b'u')
 }
 
 /// Does what the option `letter`, typed as `arg`, says.
@@ -143,6 +147,7 @@ fn set(
         b'c' => options.max_children = children(value),
         b'C' => options.max_per_source = children(value),
         b'g' => options.grace = seconds(value),
+        b'j' => options.acceptors = acceptors(value),
         b't' => options.idle = seconds(value),
         b'u' => options.user = Some(user(value)),
         b'q' => options.quiet = true,
@@ -155,6 +160,13 @@ fn set(
 
 fn children(value: &[u8]) -> u32 {
     number(value, 1, MOST as u32, "not a number from 1 to 32768")
+}
+
+fn acceptors(value: &[u8]) -> u32 {
+    match number(value, 0, MOST_ACCEPTORS, "not a number from 0 to 64") {
+        0 => sys::processors().clamp(1, MOST_ACCEPTORS),
+        n => n,
+    }
 }
 
 /// A day at most: more is a mistake.

@@ -3,41 +3,69 @@
 //! Only the parent uses this memory, and a fork gives its child none of it, so
 //! a fork shares nothing that the parent writes. `ended` is the signal handler's,
 //! all else the main program's; what they tell each other is one word each.
+//!
+//! With several acceptors there is a table for each and one for the main
+//! process, in memory that they share: each sees what all have `taken`, and the
+//! main process what an acceptor that died has left.
 
 use crate::args::Options;
+use crate::drain;
 use crate::fault::{self, Fault};
 use crate::line::{Line, message};
 use crate::sys::{self, Pages};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed,
+    AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release, Ordering::SeqCst,
 };
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitStatus, getpid, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, wait};
 use rustix::thread::futex;
 
 /// The most children that can be asked for.
 pub const MOST: usize = 32768;
+/// The most acceptors that can be asked for.
+pub const MOST_ACCEPTORS: u32 = 64;
 /// A map is at most half full, so that a search ends soon.
 const SLOTS: usize = 2 * MOST;
 
-struct Children {
-    /// Children ever forked, and foreign ones ever reaped.
-    begun: AtomicUsize,
-    /// How many of those have been reaped; the pids of the last of them.
+#[repr(C)]
+pub struct Children {
+    /// The places that its children have.
+    taken: AtomicUsize,
+    /// How many have been reaped; the pids of the last stand in `ended_pids`.
     ended: AtomicUsize,
-    ended_pids: [AtomicU32; SLOTS],
     /// How many of those have left the maps.
     settled: AtomicUsize,
-    /// Counts the signals that the wait for a free place must notice.
+    /// In the first table, for all: counts what the wait for a free place must
+    /// notice, and those who wait.
     events: AtomicU32,
+    waiting: AtomicU32,
+    /// Whether it is one of those.
+    waits: AtomicU32,
+    /// The child that is being recorded, by the kernel, and its source.
+    last: AtomicU32,
+    last_source: AtomicU64,
+    /// How many of its predecessors' children have ended, and have left `counts`.
+    orphans_ended: AtomicUsize,
+    orphans_settled: AtomicUsize,
+    /// The acceptor's listening socket, and whether it is there.
+    pub listenfd: AtomicI32,
+    pub runs: AtomicBool,
+    ended_pids: [AtomicU32; SLOTS],
     /// Each child's source.
     sources: Map,
     /// Each source's children.
     counts: Map,
+    /// The sources of the last of its predecessors' children that have ended.
+    orphans: [AtomicU64; SLOTS],
 }
 
+/// This process's own table.
 static CHILDREN: Pages<Children> = Pages::unmapped();
+/// All tables, the main process's last.
+static TABLES: Pages<Children> = Pages::unmapped();
+static N_TABLES: AtomicUsize = AtomicUsize::new(0);
 // Children read these too.
 static MAX: AtomicUsize = AtomicUsize::new(0);
 static MAX_PER_SOURCE: AtomicU32 = AtomicU32::new(0);
@@ -45,44 +73,81 @@ static VERBOSE: AtomicBool = AtomicBool::new(false);
 
 /// To be called once, before the first child.
 pub fn limit(options: &Options) {
+    let acceptors = options.acceptors as usize;
+    let n = if acceptors > 1 { acceptors + 1 } else { 1 };
     // SAFETY: numbers may be zero.
-    unsafe { CHILDREN.map(false) };
+    unsafe { TABLES.map(n > 1, n) };
+    N_TABLES.store(n, Relaxed);
+    CHILDREN.point_to(table(n - 1));
     MAX.store(options.max_children as usize, Relaxed);
     VERBOSE.store(options.verbose, Relaxed);
     MAX_PER_SOURCE.store(options.max_per_source, Relaxed);
-    MASK.store((2 * options.max_children).next_power_of_two() as usize - 1, Relaxed);
+    // The main process's has the acceptors too.
+    let slots = (2 * options.max_children as usize + 4 * (acceptors / 2)).next_power_of_two();
+    MASK.store(slots.min(SLOTS) - 1, Relaxed);
     SEED.store(sys::random() | 1, Relaxed);
+}
+
+fn tables() -> &'static [Children] {
+    // SAFETY: as they were mapped.
+    unsafe { TABLES.all(N_TABLES.load(Relaxed)) }
+}
+
+/// The table of acceptor `i`.
+fn table(i: usize) -> &'static Children {
+    tables().get(i).unwrap_or_else(|| &CHILDREN)
+}
+
+/// Those of all acceptors.
+pub fn acceptors() -> &'static [Children] {
+    tables().split_last().map_or(&[], |(_, acceptors)| acceptors)
 }
 
 /// Returns when one more child may be forked, or none ever again because a
 /// signal has ended the service.
 pub fn wait_for_place() {
-    let children = &*CHILDREN;
+    let (all, children) = (table(0), &*CHILDREN);
     loop {
         // Whatever changes after this makes the wait return at once.
-        let seen = children.events.load(Acquire);
+        let seen = all.events.load(SeqCst);
         settle();
-        if taken() < MAX.load(Relaxed) || crate::drain::asked() {
+        if taken() < MAX.load(Relaxed) || drain::asked() {
             return;
         }
-        let _ = futex::wait(&children.events, futex::Flags::PRIVATE, seen, None);
+        all.waiting.fetch_add(1, SeqCst);
+        children.waits.store(1, Relaxed);
+        let _ = futex::wait(&all.events, futex::Flags::empty(), seen, None);
+        children.waits.store(0, Relaxed);
+        all.waiting.fetch_sub(1, SeqCst);
     }
 }
 
 /// Counts a child for this client before it is forked, and returns the number
 /// of children with it; nothing if its source has as many as it may.
 pub fn admit(client: &SocketAddr) -> Option<usize> {
-    settle();
     let children = &*CHILDREN;
     let source = source(client);
-    let of_source = children.counts.get(source).unwrap_or(0);
-    if of_source >= MAX_PER_SOURCE.load(Relaxed).into() {
-        fault::refuse(client, of_source);
-        return None;
+    loop {
+        settle();
+        let of_source = children.counts.get(source).unwrap_or(0);
+        if of_source >= MAX_PER_SOURCE.load(Relaxed).into() {
+            fault::refuse(client, of_source);
+            return None;
+        }
+        children.taken.fetch_add(1, SeqCst);
+        let taken = taken();
+        if taken <= MAX.load(Relaxed) {
+            children.counts.set(source, of_source + 1);
+            children.last_source.store(source, Relaxed);
+            return Some(taken);
+        }
+        // Another acceptor was quicker.
+        give_back(children);
+        wait_for_place();
+        if drain::asked() {
+            return None;
+        }
     }
-    children.counts.set(source, of_source + 1);
-    children.begun.store(children.begun.load(Relaxed) + 1, Relaxed);
-    Some(taken())
 }
 
 /// The child that `admit` counted is there.
@@ -93,13 +158,14 @@ pub fn forked(pid: Pid, client: &SocketAddr) {
         settle_one();
     }
     CHILDREN.sources.set(pid, source(client));
+    CHILDREN.last.store(0, Relaxed);
 }
 
 /// The child that `admit` counted could not be forked.
 pub fn not_forked(client: &SocketAddr, e: Errno) {
     let children = &*CHILDREN;
     Fault("fork", e).warn();
-    children.begun.store(children.begun.load(Relaxed) - 1, Relaxed);
+    give_back(children);
     uncount(source(client));
 }
 
@@ -125,12 +191,15 @@ pub fn ended(pid: Pid, status: WaitStatus) {
     let ended = children.ended.load(Relaxed);
     children.ended_pid(ended).store(pid.as_raw_pid() as u32, Relaxed);
     children.ended.store(ended + 1, Relaxed);
-    event();
-    if !verbose() && !status.signaled() {
-        return;
+    give_back(children);
+    if verbose() || status.signaled() {
+        tell_end("end pid ", pid, status);
     }
+}
+
+fn tell_end(what: &str, pid: Pid, status: WaitStatus) {
     message(|line| {
-        line.str("end pid ").num(pid.as_raw_pid() as usize);
+        line.str(what).num(pid.as_raw_pid() as usize);
         match status.terminating_signal() {
             Some(signal) => line.str(" signal ").num(signal as usize),
             None => line.str(" exit ").num(status.exit_status().unwrap_or(0) as usize),
@@ -141,7 +210,17 @@ pub fn ended(pid: Pid, status: WaitStatus) {
 
 /// Makes `wait_for_place` look again.
 pub fn event() {
-    CHILDREN.events.fetch_add(1, Relaxed);
+    let all = table(0);
+    all.events.fetch_add(1, SeqCst);
+    // Our own wait ends by the signal in whose handler this is.
+    if all.waiting.load(SeqCst) > CHILDREN.waits.load(Relaxed) {
+        let _ = futex::wake(&all.events, futex::Flags::empty(), MOST_ACCEPTORS);
+    }
+}
+
+fn give_back(children: &Children) {
+    children.taken.fetch_sub(1, SeqCst);
+    event();
 }
 
 /// Takes those who have ended out of the maps.
@@ -150,6 +229,13 @@ pub fn settle() {
     let full = !room();
     while unsettled() > 0 {
         settle_one();
+    }
+    let children = &*CHILDREN;
+    let mut orphans = children.orphans_settled.load(Relaxed);
+    while orphans != children.orphans_ended.load(Acquire) {
+        uncount(children.orphans[orphans % SLOTS].load(Relaxed));
+        orphans += 1;
+        children.orphans_settled.store(orphans, Relaxed);
     }
     if full {
         // The signal handler has left some for later.
@@ -165,28 +251,104 @@ fn settle_one() {
     match children.sources.remove(pid.into()) {
         Some(source) => uncount(source),
         // Somebody else's child, left to us as process 1 (init(1)).
-        None => children.begun.store(children.begun.load(Relaxed) + 1, Relaxed),
+        None => _ = children.taken.fetch_add(1, Relaxed),
     }
     children.settled.store(settled + 1, Relaxed);
 }
 
-/// The pids of all children that have not been settled.
-pub fn pids() -> impl Iterator<Item = Pid> {
-    CHILDREN.sources.keys().filter_map(|pid| Pid::from_raw(pid as i32))
+/// Main process: acceptor `i` is there.
+pub fn watch(pid: Pid, i: usize) {
+    CHILDREN.sources.set(pid.as_raw_pid() as u64, i as u64);
+    table(i).runs.store(true, Relaxed);
 }
 
-/// The children that have not been settled: what the caps go by, since the
-/// signal handler does not change it.
+/// This process is that acceptor.
+pub fn become_acceptor(acceptor: &'static Children) {
+    CHILDREN.point_to(acceptor);
+    sys::record_forks(&acceptor.last);
+}
+
+/// Main process: reaps acceptors and the children that they have left.
+pub extern "C" fn reap(_sig: i32) {
+    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        let main = &*CHILDREN;
+        let key = pid.as_raw_pid() as u64;
+        let acceptor = main.sources.remove(key);
+        if let Some(i) = acceptor {
+            take_over(i as usize);
+        }
+        for (i, acceptor) in acceptors().iter().enumerate() {
+            if let Some(source) = main.sources.remove(orphan(i, key)) {
+                let ended = acceptor.orphans_ended.load(Relaxed);
+                acceptor.orphans[ended % SLOTS].store(source, Relaxed);
+                acceptor.orphans_ended.store(ended + 1, Release);
+                give_back(main);
+            }
+        }
+        if verbose() || status.signaled() || acceptor.is_some() && !drain::asked() {
+            let what = if acceptor.is_some() { "end acceptor pid " } else { "end pid " };
+            tell_end(what, pid, status);
+        }
+    }
+}
+
+/// What an orphan of acceptor `i` has for a key: acceptors have their pid.
+fn orphan(i: usize, pid: u64) -> u64 {
+    (i as u64 + 1) << 32 | pid
+}
+
+/// Main process: acceptor `i` has ended, wherever it was, and what children it
+/// has left are ours now. Its table is made ready for its successor.
+fn take_over(i: usize) {
+    let (main, dead) = (&*CHILDREN, table(i));
+    // As it would have: then nothing stands in its lists.
+    CHILDREN.point_to(dead);
+    settle();
+    CHILDREN.point_to(main);
+    let last = dead.last.swap(0, Relaxed);
+    if last != 0 {
+        dead.sources.set(last.into(), dead.last_source.load(Relaxed));
+    }
+    for (pid, source) in dead.sources.entries() {
+        // It may have been reaped, and not been noted any more.
+        if sys::is_child(pid as u32) {
+            main.sources.set(orphan(i, pid), source);
+            main.taken.fetch_add(1, SeqCst);
+            if drain::asked()
+                && let Some(pid) = Pid::from_raw(pid as i32)
+            {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+    }
+    dead.taken.store(0, SeqCst);
+    table(0).waiting.fetch_sub(dead.waits.swap(0, Relaxed), SeqCst);
+    dead.sources.clear();
+    dead.counts.clear();
+    for (key, source) in main.sources.entries() {
+        if key >> 32 == i as u64 + 1 {
+            dead.counts.set(source, dead.counts.get(source).unwrap_or(0) + 1);
+        }
+    }
+    dead.runs.store(false, Relaxed);
+    event();
+}
+
+/// The pids of all children that have not been settled.
+pub fn pids() -> impl Iterator<Item = Pid> {
+    CHILDREN.sources.entries().filter_map(|(pid, _)| Pid::from_raw(pid as i32))
+}
+
+/// The places that are taken, those of our own children until they have been
+/// settled: what the cap goes by, since the signal handler does not change it.
 fn taken() -> usize {
-    let children = &*CHILDREN;
-    children.begun.load(Relaxed) - children.settled.load(Relaxed)
+    count().wrapping_add(unsettled())
 }
 
 /// The children that have not been reaped.
 #[inline(never)]
 pub fn count() -> usize {
-    let children = &*CHILDREN;
-    children.begun.load(Relaxed).saturating_sub(children.ended.load(Relaxed))
+    tables().iter().fold(0, |n, table| n.wrapping_add(table.taken.load(SeqCst)))
 }
 
 pub fn verbose() -> bool {
@@ -230,7 +392,8 @@ impl Line<'_> {
     /// Appends how many of the places for children are taken.
     #[inline(never)]
     pub fn places(&mut self, taken: usize) -> &mut Self {
-        self.str(" ").num(taken).str("/").num(MAX.load(Relaxed))
+        let taken = (taken as isize).max(0); // foreign ones that have ended
+        self.str(" ").num(taken as usize).str("/").num(MAX.load(Relaxed))
     }
 }
 
@@ -256,7 +419,7 @@ impl Map {
     fn set(&self, key: u64, new: u64) {
         let (free, value) = self.slot(self.find(key));
         value.store(new, Relaxed);
-        free.store(key, Relaxed);
+        free.store(key, Release);
     }
 
     /// Closes the gap with the entries behind it that belong before it
@@ -274,15 +437,21 @@ impl Map {
                 return Some(value);
             }
             if self.distance(self.home(next), at) >= self.distance(gap, at) {
-                self.slot(gap).0.store(next, Relaxed);
+                // In this order, so that no key ever has another's value.
                 self.slot(gap).1.store(next_value.load(Relaxed), Relaxed);
+                self.slot(gap).0.store(next, Release);
                 gap = at;
             }
         }
     }
 
-    fn keys(&self) -> impl Iterator<Item = u64> {
-        self.slots.iter().map(|slot| slot.0.load(Relaxed)).filter(|&key| key != 0)
+    fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
+        let slots = self.slots.iter().take(MASK.load(Relaxed) + 1);
+        slots.map(|slot| (slot.0.load(Relaxed), slot.1.load(Relaxed))).filter(|slot| slot.0 != 0)
+    }
+
+    fn clear(&self) {
+        self.slots.iter().take(MASK.load(Relaxed) + 1).for_each(|slot| slot.0.store(0, Relaxed));
     }
 
     /// Where `key` is, or the free slot where it belongs.

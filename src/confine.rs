@@ -48,13 +48,21 @@ const fn filter() -> Filter {
         libc::SYS_rt_sigprocmask,
         libc::SYS_rt_sigtimedwait,
         libc::SYS_setitimer,
+        // acceptors and who watches them,
+        libc::SYS_getppid,
+        libc::SYS_waitid,
         // and what a debugger makes of a call that it cancels: no call at all.
         -1,
     ]);
     // A fork: no thread, no namespace.
-    f.call(libc::SYS_clone).argument(0, &[libc::SIGCHLD]).allow();
+    f.call(libc::SYS_clone)
+        .argument(0, &[libc::SIGCHLD, libc::SIGCHLD | libc::CLONE_PARENT_SETTID])
+        .allow();
     // The wait for a place.
-    f.call(libc::SYS_futex).argument(1, &[libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG]).allow();
+    f.call(libc::SYS_futex).argument(1, &[libc::FUTEX_WAIT, libc::FUTEX_WAKE]).allow();
+    // An acceptor on its own processor, its child on any, and the end of both's parent.
+    f.call(libc::SYS_sched_setaffinity).argument(0, &[0]).allow();
+    f.call(libc::SYS_prctl).argument(0, &[libc::PR_SET_PDEATHSIG]).allow();
     // The idle limit and the reset.
     let options = [libc::SO_LINGER, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
     f.call(libc::SYS_setsockopt).argument(1, &[libc::SOL_SOCKET]).argument(2, &options).allow();

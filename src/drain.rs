@@ -6,7 +6,7 @@ use crate::children;
 use crate::fault;
 use crate::line::message;
 use crate::sys::{self, Fd, Handler, close};
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::Relaxed};
 use rustix::fd::AsRawFd;
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{Signal, getpid, kill_process};
@@ -21,6 +21,8 @@ const ABORT: Signal = Signal::QUIT;
 static PARENT: AtomicI32 = AtomicI32::new(0);
 static LISTENFD: AtomicI32 = AtomicI32::new(0);
 static CONNFD: AtomicI32 = AtomicI32::new(0);
+/// This is an acceptor, whose end is the main process's to command.
+static SUPERVISED: AtomicBool = AtomicBool::new(false);
 /// How many signals have asked for the end.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
@@ -34,6 +36,12 @@ pub fn on_signals() {
     sys::signal(ABORT, Handler::Call(abort_handler));
     // Whatever our parent had blocked.
     sys::block_signals(false);
+}
+
+/// From now on this process is an acceptor.
+pub fn supervised() {
+    PARENT.store(getpid().as_raw_pid(), Relaxed);
+    SUPERVISED.store(true, Relaxed);
 }
 
 /// What the parent's handler closes, so that accept fails whichever comes
@@ -66,12 +74,15 @@ pub fn asked() -> bool {
 pub fn drain(grace: u32, sigchld_handler: extern "C" fn(i32)) -> ! {
     sys::block_signals(true);
     let (mut signal, mut seconds) = (Signal::TERM, grace);
+    if SUPERVISED.load(Relaxed) {
+        seconds = u32::MAX;
+    }
     if ASKED.load(Relaxed) > 1 {
         (signal, seconds) = (ABORT, 1);
     }
     loop {
         children::settle();
-        if children::verbose() {
+        if children::verbose() && !SUPERVISED.load(Relaxed) {
             message(|line| {
                 _ = line
                     .str("drain, signal ")
@@ -90,10 +101,12 @@ pub fn drain(grace: u32, sigchld_handler: extern "C" fn(i32)) -> ! {
         loop {
             sigchld_handler(libc::SIGCHLD);
             children::settle();
-            if children::count() == 0 {
+            if children::pids().next().is_none() {
                 sys::_exit(0);
             }
-            if sys::wait_for_signal() != libc::SIGCHLD {
+            let next = if signal == Signal::TERM { libc::SIGQUIT } else { libc::SIGALRM };
+            let came = sys::wait_for_signal();
+            if came == next || came != libc::SIGCHLD && !SUPERVISED.load(Relaxed) {
                 break;
             }
         }
@@ -103,9 +116,12 @@ pub fn drain(grace: u32, sigchld_handler: extern "C" fn(i32)) -> ! {
     }
 }
 
-extern "C" fn drain_handler(_sig: i32) {
+extern "C" fn drain_handler(sig: i32) {
     if in_parent() {
-        ask(1);
+        // A terminal's Ctrl-C is the main process's to pass on, and one is enough.
+        if !SUPERVISED.load(Relaxed) || sig == libc::SIGTERM && !asked() {
+            ask(1);
+        }
     } else if let Some(connfd) = sys::fd(CONNFD.load(Relaxed)) {
         // What has arrived can still be read; then comes the end of file.
         let _ = shutdown(connfd, Shutdown::Read);
@@ -125,7 +141,8 @@ fn in_parent() -> bool {
     getpid().as_raw_pid() == parent()
 }
 
-fn ask(times: u32) {
+/// Closes the listening socket, so that accept fails.
+pub fn ask(times: u32) {
     let Some(listenfd) = sys::fd(LISTENFD.load(Relaxed)) else { sys::_exit(0) };
     if ASKED.fetch_add(times, Relaxed) == 0 {
         close(listenfd);

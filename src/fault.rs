@@ -77,11 +77,15 @@ pub fn accept(listenfd: Fd) -> Option<(Fd, SocketAddr)> {
             Errno::BADF | Errno::INVAL | Errno::NOTSOCK => Fault("accept", e).die(None),
             _ => {
                 Fault("accept", e).warn();
-                // Until then, or until a child ends and its signal comes.
-                let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
+                pause();
             }
         }
     }
+}
+
+/// A tenth of a second, or until a child ends and its signal comes.
+pub fn pause() {
+    let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
 }
 
 /// When each kind of thing was last said, in milliseconds, and how often it
@@ -94,7 +98,7 @@ static SAID: Pages<Said> = Pages::unmapped();
 /// To be called once, before the first fault.
 pub fn start() {
     // SAFETY: numbers may be zero.
-    unsafe { SAID.map(true) };
+    unsafe { SAID.map(true, 1) };
 }
 
 /// Whether this kind of thing may be said again, and how often it has happened

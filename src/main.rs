@@ -7,6 +7,7 @@
 #![no_std]
 #![no_main]
 
+mod acceptors;
 mod activation;
 mod addr;
 mod args;
@@ -79,6 +80,9 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fau
         };
         cnt = (cnt + nread).min(RIO_BUFSIZE);
         let tail = find_last(&rp.buf[..cnt], b'\n').map_or(cnt, |newline| cnt - newline - 1);
+        if rp.cnt > 0 && nread > 0 {
+            acceptors::let_go();
+        }
         if nread == 0 {
             break cnt;
         } else if cnt > tail % maxlen {
@@ -148,14 +152,19 @@ extern "C" fn sigchld_handler(_sig: i32) {
 }
 
 /// A listening socket, bound to `host`, or without one to every address of
-/// both families, or of IPv4 where there is no IPv6.
-fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fault)> {
+/// both families, or of IPv4 where there is no IPv6; the first on its port, or
+/// `another` beside it.
+fn open_listenfd(
+    host: Option<IpAddr>,
+    port: u16,
+    another: bool,
+) -> Result<Fd, (SocketAddr, Fault)> {
     let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let candidates = host.as_ref().map_or(&any[..], core::slice::from_ref);
     let mut failed = (SocketAddr::new(any[0], port), Fault("socket", Errno::AFNOSUPPORT));
     for &host in candidates {
         let addr = SocketAddr::new(host, port);
-        match bound_socket(&addr) {
+        match bound_socket(&addr, another) {
             Ok(listenfd) => {
                 listen(listenfd, LISTENQ).map_err(|e| (addr, Fault("listen", e)))?;
                 return Ok(listenfd);
@@ -169,11 +178,14 @@ fn open_listenfd(host: Option<IpAddr>, port: u16) -> Result<Fd, (SocketAddr, Fau
 }
 
 /// One candidate of `open_listenfd`.
-fn bound_socket(addr: &SocketAddr) -> Result<Fd, Fault> {
+fn bound_socket(addr: &SocketAddr, another: bool) -> Result<Fd, Fault> {
     let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let fd = sys::socket(family).map_err(|e| Fault("socket", e))?;
     // Bind again at once after a restart, though old connections are in TIME_WAIT.
     let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &[1]);
+    if another {
+        let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[1]);
+    }
     if addr.ip() == Ipv6Addr::UNSPECIFIED {
         // Whatever the system's default: IPv4 clients too.
         let _ = setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &[0]);
@@ -190,11 +202,12 @@ fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
     children::limit(&options);
     sys::signal(Signal::CHILD, Handler::Call(sigchld_handler));
     sys::signal(Signal::PIPE, Handler::Ignore);
-    let listenfd = match inherited.map_or_else(|| open_listenfd(options.host, options.port), Ok) {
-        Ok(listenfd) => listenfd,
-        Err((addr, fault)) => fault.die(Some(&addr)),
-    };
-    start(listenfd, &options);
+    let listenfd =
+        match inherited.map_or_else(|| open_listenfd(options.host, options.port, false), Ok) {
+            Ok(listenfd) => listenfd,
+            Err((addr, fault)) => fault.die(Some(&addr)),
+        };
+    let listenfd = start(listenfd, inherited.is_some(), &options);
     loop {
         children::wait_for_place();
         let Some((connfd, client)) = fault::accept(listenfd) else {
@@ -227,7 +240,7 @@ fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
 
 /// What C has no counterpart of: the limits, and the line that tells people,
 /// scripts and tests that, and where, the server is ready.
-fn start(listenfd: Fd, options: &Options) {
+fn start(listenfd: Fd, inherited: bool, options: &Options) -> Fd {
     let name = match options.service {
         Service::Echo => "echo",
         Service::Rot13 => "rot13",
@@ -238,9 +251,11 @@ fn start(listenfd: Fd, options: &Options) {
     };
     idle::find_dead_peers(listenfd);
     drain::listening(listenfd);
+    acceptors::open(listenfd, inherited, addr.port(), options);
     if let Some(ids) = options.user {
         confine::become_user(ids);
     }
     confine::confine();
     message(|line| _ = line.str(name).str(" listening on ").addr(&addr));
+    acceptors::start(listenfd, options)
 }

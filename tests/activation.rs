@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 /// forkline with `socket` as descriptor 3 and the environment that says so.
-fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
+pub fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
     let mut command = Command::new("sh");
     let forkline = command_line(&[]).join(" ");
     command.args(["-c", &format!("{environment} exec {forkline} {args}")]);
@@ -31,9 +31,9 @@ fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
     command
 }
 
-const ENVIRONMENT: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
+pub const ENVIRONMENT: &str = "LISTEN_PID=$$ LISTEN_FDS=1";
 
-fn listener() -> TcpListener {
+pub fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").expect("a listening socket")
 }
 

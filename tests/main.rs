@@ -3,6 +3,7 @@
 
 mod common;
 
+mod acceptors;
 mod activation;
 mod binary;
 mod cap;

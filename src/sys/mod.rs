@@ -15,7 +15,7 @@ use core::ffi::{c_char, c_int, c_long, c_void};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::Deref;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, Result};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
@@ -88,12 +88,23 @@ fn ret_fd(value: usize) -> Result<Fd> {
     }
 }
 
+/// Where `fork` has the kernel write the child's pid before the child runs.
+static PID: AtomicPtr<u32> = AtomicPtr::new(null_mut());
+
+pub fn record_forks(pid: &'static AtomicU32) {
+    PID.store(pid.as_ptr(), Relaxed);
+}
+
 /// fork(2), as clone(2), which every architecture has: the child's pid in the
 /// parent, nothing in the child.
 pub fn fork() -> Result<Option<Pid>> {
+    let pid = PID.load(Relaxed);
+    let record = if pid.is_null() { 0 } else { libc::CLONE_PARENT_SETTID };
+    let args = [(libc::SIGCHLD | record) as usize, 0, pid as usize];
     // SAFETY: there is one thread, so the child has all there is of the
-    // process; without a stack of its own it goes on with a copy of ours.
-    let pid = ret(unsafe { arch::syscall(libc::SYS_clone, [libc::SIGCHLD as usize]) })?;
+    // process; without a stack of its own it goes on with a copy of ours. The
+    // kernel writes at most to `PID`, which is there for good.
+    let pid = ret(unsafe { arch::syscall(libc::SYS_clone, args) })?;
     Ok(Pid::from_raw(pid as i32))
 }
 
@@ -265,6 +276,56 @@ pub fn alarm(seconds: u32) {
     };
 }
 
+/// Whether that process is a child of ours, or its zombie (waitid(2)).
+pub fn is_child(pid: u32) -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let args = [libc::P_PID as usize, pid as usize, 0, options as usize];
+    // SAFETY: without a place for what it finds it touches no memory.
+    ret(unsafe { arch::syscall(libc::SYS_waitid, args) }).is_ok()
+}
+
+/// A set of processors.
+type Processors = [AtomicU64; 16];
+/// Those that this process began with.
+static PROCESSORS: Processors = [const { AtomicU64::new(0) }; _];
+
+/// How many processors this process may use (sched_getaffinity(2)).
+pub fn processors() -> u32 {
+    set_or_get(libc::SYS_sched_getaffinity, &PROCESSORS);
+    (0..1024).map(|i| u32::from(may_use(i))).sum()
+}
+
+fn may_use(i: usize) -> bool {
+    PROCESSORS[i / 64 % PROCESSORS.len()].load(Relaxed) >> (i % 64) & 1 != 0
+}
+
+/// Lets this process run on the `n`th of them only, counted in a circle
+/// (sched_setaffinity(2)).
+pub fn stay_on(mut n: usize) {
+    static ONE: Processors = [const { AtomicU64::new(0) }; _];
+    for i in 0..64 * 1024 {
+        if may_use(i) {
+            if n == 0 {
+                ONE[i / 64 % ONE.len()].store(1 << (i % 64), Relaxed);
+                break;
+            }
+            n -= 1;
+        }
+    }
+    set_or_get(libc::SYS_sched_setaffinity, &ONE);
+}
+
+/// Lets this process run where it might in the beginning.
+pub fn run_anywhere() {
+    set_or_get(libc::SYS_sched_setaffinity, &PROCESSORS);
+}
+
+fn set_or_get(call: c_long, processors: &'static Processors) {
+    let args = [0, size_of_val(processors), processors.as_ptr() as usize];
+    // SAFETY: the kernel reads or writes as many bytes as it is told.
+    unsafe { arch::syscall(call, args) };
+}
+
 /// clock_gettime(2): milliseconds that only go up.
 pub fn milliseconds() -> u64 {
     let mut now = [0u64; 2];
@@ -298,15 +359,30 @@ impl<T> Pages<T> {
         Pages(AtomicPtr::new(null_mut()))
     }
 
-    /// Maps the memory (mmap(2)): `shared` with the children, who see what any
+    /// Maps the memory of `n` of them (mmap(2)): `shared` with the children, who see what any
     /// process writes, or kept from them, who find zeros (madvise(2),
     /// MADV_WIPEONFORK; before Linux 4.14 they get copies).
     ///
     /// # Safety
     ///
     /// Zeros are a valid `T`.
-    pub unsafe fn map(&self, shared: bool) {
-        self.0.store(new_pages(size_of::<T>(), shared).cast(), Relaxed);
+    pub unsafe fn map(&self, shared: bool, n: usize) {
+        self.0.store(new_pages(n * size_of::<T>(), shared).cast(), Relaxed);
+    }
+
+    /// Makes this one of those that another has mapped.
+    pub fn point_to(&self, one: &'static T) {
+        self.0.store(&raw const *one as *mut T, Relaxed);
+    }
+
+    /// All of them.
+    ///
+    /// # Safety
+    ///
+    /// `map` was called with this `n`.
+    pub unsafe fn all(&self, n: usize) -> &'static [T] {
+        // SAFETY: the caller's.
+        unsafe { core::slice::from_raw_parts(self.0.load(Relaxed), n) }
     }
 }
 

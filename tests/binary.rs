@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 /// Bytes that the file may have.
-const LARGEST: usize = 20 * 1024;
+const LARGEST: usize = 19 * 1024 + 512;
 
 // ---------------------------------------------------------------- the file
 

@@ -9,8 +9,10 @@ use crate::{children, drain, idle, open_listenfd};
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use libc::{
-    BPF_A, BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_W, SKF_NET_OFF,
+    BPF_A, BPF_ABS, BPF_ALU, BPF_K, BPF_LD, BPF_MISC, BPF_MOD, BPF_RET, BPF_RSH, BPF_TAX, BPF_W,
+    BPF_X, BPF_XOR,
 };
+use libc::{SKF_AD_CPU, SKF_AD_OFF, SKF_NET_OFF};
 use rustix::fd::{AsRawFd, RawFd};
 use rustix::io::Result;
 use rustix::process::{
@@ -26,7 +28,7 @@ pub fn open(first: Fd, inherited: bool, port: u16, options: &Options) {
     if options.acceptors < 2 {
         return;
     }
-    sys::processors();
+    let processors = sys::processors();
     // Orphans come to us.
     let _ = set_child_subreaper(Some(getpid()));
     // The first was bound without it, so that no other server can have the port.
@@ -35,8 +37,16 @@ pub fn open(first: Fd, inherited: bool, port: u16, options: &Options) {
         let listenfd = if i == 0 || inherited { first } else { another(options.host, port) };
         acceptor.listenfd.store(listenfd.as_raw_fd(), Relaxed);
     }
-    if options.max_per_source != u32::MAX
-        && let Err(e) = choose_by_source(first, options.acceptors as u8)
+    // That this one can count all of a source, or that no processor must wake
+    // another: then each has its acceptor. Else it is the kernel's hash.
+    let by_source = options.max_per_source != u32::MAX;
+    let word = match by_source {
+        true => SKF_NET_OFF + 12,
+        false if options.acceptors == processors => SKF_AD_OFF + SKF_AD_CPU,
+        false => return,
+    };
+    if let Err(e) = choose_by(word as u32, first, options.acceptors as u8)
+        && by_source
     {
         Fault("-C counts in each acceptor", e).warn();
     }
@@ -52,24 +62,26 @@ fn another(host: Option<IpAddr>, port: u16) -> Fd {
     }
 }
 
-/// Lets the source alone say which of the `n` acceptors has a connection, so
-/// that this one can count all of them. It looks at an IPv4 address, or the
-/// second half of an IPv6 network's 64 bits: they have the same place.
-fn choose_by_source(listenfd: Fd, n: u8) -> Result<()> {
+/// Lets this word say which of the `n` acceptors has a connection: the processor
+/// that received it, or its source, which is an IPv4 address or the second half
+/// of an IPv6 network's 64 bits: they have the same place.
+fn choose_by(word: u32, listenfd: Fd, n: u8) -> Result<()> {
     const fn op(code: u32, k: u32) -> [u8; 8] {
         let ([c, d], [k0, k1, k2, k3]) = ((code as u16).to_le_bytes(), k.to_le_bytes());
         [c, d, 0, 0, k0, k1, k2, k3]
     }
-    // A sock_filter's bytes.
-    static CODE: [[u8; 8]; 5] = [
-        op(BPF_LD | BPF_W | BPF_ABS, SKF_NET_OFF as u32 + 12),
-        op(BPF_ALU | BPF_MUL | BPF_K, 0x9e37_79b1), // some mixing
+    // A sock_filter's bytes. Both halves count; a processor has but one.
+    static CODE: [[u8; 8]; 6] = [
+        op(BPF_LD | BPF_W | BPF_ABS, 0),
+        op(BPF_MISC | BPF_TAX, 0),
         op(BPF_ALU | BPF_RSH | BPF_K, 16),
+        op(BPF_ALU | BPF_XOR | BPF_X, 0),
         op(BPF_ALU | BPF_MOD | BPF_K, 0),
         op(BPF_RET | BPF_A, 0),
     ];
     let mut code = CODE;
-    code[3][4] = n;
+    code[0] = op(BPF_LD | BPF_W | BPF_ABS, word);
+    code[4][4] = n;
     let at = code.as_ptr() as u64;
     // A sock_fprog.
     let program = [code.len() as u32, 0, at as u32, (at >> 32) as u32];

@@ -30,6 +30,7 @@ static ASKED: AtomicU32 = AtomicU32::new(0);
 /// ends the program: it has nothing to drain.
 pub fn on_signals() {
     PARENT.store(getpid().as_raw_pid(), Relaxed);
+    sys::signal_stack();
     for signal in ASK {
         sys::signal(signal, Handler::Call(drain_handler));
     }

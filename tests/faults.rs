@@ -63,6 +63,7 @@ const SETRESUID: &str = "EAGAIN EINVAL EPERM"; // and setresgid(2)
 const SETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
 const SHUTDOWN: &str = "EBADF EINVAL ENOTCONN ENOTSOCK";
 const SIGACTION: &str = "EFAULT EINVAL";
+const SIGALTSTACK: &str = "EFAULT EINVAL ENOMEM EPERM";
 const SIGPROCMASK: &str = "EFAULT EINVAL";
 const SIGTIMEDWAIT: &str = "EAGAIN EINTR EINVAL";
 const SOCKET: &str = "EACCES EAFNOSUPPORT EINVAL EMFILE ENFILE ENOBUFS ENOMEM EPROTONOSUPPORT";
@@ -81,7 +82,8 @@ const USER: &str = "start, as a user";
 /// and the drain's close of the listening socket. Linux closes a descriptor
 /// whatever it reports (close(2)); strace makes the call not happen.
 const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
-    ("start", start, "mmap", MMAP, &[1, 2]),
+    ("start", start, "mmap", MMAP, &[1, 2, 3]),
+    ("start", start, "sigaltstack", SIGALTSTACK, &[1]),
     ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6]),
     ("start", start, "rt_sigprocmask", SIGPROCMASK, &[1]),
     ("start", start, "socket", SOCKET, &[1]),
@@ -89,7 +91,7 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "bind", BIND, &[1]),
     ("start", start, "listen", LISTEN, &[1]),
     ("start", start, "getsockname", GETSOCKNAME, &[1]),
-    ("start", start, "madvise", MADVISE, &[1]),
+    ("start", start, "madvise", MADVISE, &[1, 2]),
     ("start", start, "prctl", PRCTL, &[1]),
     ("start", start, "seccomp", SECCOMP, &[1]),
     ("start", start, "write", WRITE, &[1]),

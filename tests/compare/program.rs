@@ -88,7 +88,8 @@ impl Running {
             Ok(Some(status)) => format!("ended without listening: {status}"),
             _ => format!("did not listen within {} s", PATIENCE.as_secs()),
         };
-        soon(|| stderr.ended() || matches!(running.child.try_wait(), Ok(None)));
+        let all_read = || running.stdout.ended() && stderr.ended();
+        soon(|| all_read() || matches!(running.child.try_wait(), Ok(None)));
         let words = [running.stdout.text(), stderr.text()].concat();
         Err(format!("{what}\n{}", words.trim_end()).trim_end().into())
     }

@@ -121,12 +121,13 @@ impl Report {
             let verdict = if met { "" } else { "   NOT MET" };
             let _ = writeln!(
                 lines,
-                "{key:20} {server:18} {what} {limit:4} of {to:14} {ratio:8.2}{verdict}"
+                "{key:20} {server:18} {what} {limit:4} of {to:16} {ratio:8.2}{verdict}"
             );
         };
         for server in ["forkline echo -q", "forkline rot13", "forkline echo"] {
             target("cpu", server, "at most", FLOOR, 1.05);
         }
+        target("connections", "forkline -q -j 0", "at least", "forkline echo -q", 1.4);
         target("stream-64", "forkline echo -q", "at least", FLOOR, 0.95);
         target("stream-64", "forkline rot13", "at least", FLOOR, 0.95);
         target("stream-64", "forkline echo -q", "at least", "tcpserver cat", 1.0);

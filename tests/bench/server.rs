@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// A server that can be started any number of times.
@@ -23,6 +24,8 @@ pub struct Server {
     pub longest: usize,
     /// It tells on stderr when it is ready, as forkline does.
     tells: bool,
+    /// How many processes it is, at least, without a client.
+    processes: usize,
     /// The only port it can have.
     port: Option<u16>,
 }
@@ -37,11 +40,13 @@ pub fn directory() -> PathBuf {
 /// All servers that this machine has, each tried once; says which it has not.
 pub fn all() -> Vec<Server> {
     let forkline = env!("CARGO_BIN_EXE_forkline");
+    let all = format!("{forkline} -c 4096 -q -j 0 echo PORT");
     let mut servers = vec![
         server("floor", &floor()).telling(),
         server("forkline echo", &format!("{forkline} -c 4096 echo PORT")).telling(),
         server("forkline echo -q", &format!("{forkline} -c 4096 -q echo PORT")).telling(),
         server("forkline rot13", &format!("{forkline} -c 4096 rot13 PORT")).telling(),
+        Server { processes: acceptors(), ..server("forkline -q -j 0", &all).telling() },
     ];
     for (i, other) in env::var("FORKLINE_BENCH_OTHER").unwrap_or_default().split(';').enumerate() {
         if !other.is_empty() {
@@ -89,7 +94,16 @@ fn server(name: &str, command: &str) -> Server {
         command[0] = program.to_str().expect("UTF-8 path").into();
     }
     let rot13 = command.iter().any(|word| word.ends_with("rot13") || word.ends_with("rot13-musl"));
-    Server { name: name.into(), command, rot13, longest: usize::MAX, tells: false, port: None }
+    let name = name.into();
+    Server { name, command, rot13, longest: usize::MAX, tells: false, processes: 1, port: None }
+}
+
+/// The processes of `-j 0`: one for each processor, and who watches them.
+fn acceptors() -> usize {
+    match thread::available_parallelism().map_or(1, usize::from) {
+        1 => 1,
+        n => n + 1,
+    }
 }
 
 fn path(name: &str) -> String {
@@ -213,6 +227,8 @@ impl Server {
             running.at_rest = 2;
         }
         if self.tells {
+            let at_rest = || running.processes().len() - usize::from(!tracer.is_empty());
+            common::wait_for("all its processes are there", || at_rest() >= self.processes);
             running.at_rest = running.processes().len();
         }
         Some(running)

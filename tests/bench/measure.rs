@@ -3,6 +3,7 @@
 use crate::client::{self, Clients, Exchange, Stream};
 use crate::server::{self, Server, field};
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// One number that each server gets in each round.
@@ -64,6 +65,7 @@ pub fn figures() -> Vec<Figure> {
     add("faults".into(), table, "minor faults", false, true);
     add("calls".into(), table, "system calls", false, true);
     add("connections".into(), table, "connections/s", true, true);
+    add("connections-all".into(), table, "clients everywhere/s", true, true);
     let table = "Context switches of such a connection";
     add("voluntary".into(), table, "voluntary", false, false);
     add("involuntary".into(), table, "involuntary", false, false);
@@ -125,6 +127,7 @@ fn connections(server: &Server, effort: &Effort) -> Numbers {
     client::connections(running.address, &exchange, effort.connections, 16);
     let rate = effort.connections as f64 / begin.elapsed().as_secs_f64();
     let with = running.end();
+    let everywhere = connections_everywhere(server, &exchange, effort);
     let each = |with: f64, without: f64| (with - without) / effort.connections as f64;
     vec![
         ("cpu".into(), each(with.microseconds, without.microseconds)),
@@ -132,7 +135,23 @@ fn connections(server: &Server, effort: &Effort) -> Numbers {
         ("voluntary".into(), each(with.voluntary, without.voluntary)),
         ("involuntary".into(), each(with.involuntary, without.involuntary)),
         ("connections".into(), rate),
+        ("connections-all".into(), everywhere),
     ]
+}
+
+/// Connections per second, with a client's thread for each processor.
+fn connections_everywhere(server: &Server, exchange: &Exchange, effort: &Effort) -> f64 {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let running = server.start().expect("it starts");
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| client::connections(running.address, exchange, effort.connections, 16));
+        }
+    });
+    let rate = (threads * effort.connections) as f64 / begin.elapsed().as_secs_f64();
+    running.end();
+    rate
 }
 
 fn clients(server: &Server, effort: &Effort) -> Numbers {

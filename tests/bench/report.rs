@@ -127,7 +127,7 @@ impl Report {
         for server in ["forkline echo -q", "forkline rot13", "forkline echo"] {
             target("cpu", server, "at most", FLOOR, 1.05);
         }
-        target("connections", "forkline -q -j 0", "at least", "forkline echo -q", 1.4);
+        target("connections-all", "forkline -q -j 0", "at least", "forkline echo -q", 1.4);
         target("stream-64", "forkline echo -q", "at least", FLOOR, 0.95);
         target("stream-64", "forkline rot13", "at least", FLOOR, 0.95);
         target("stream-64", "forkline echo -q", "at least", "tcpserver cat", 1.0);

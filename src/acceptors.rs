@@ -14,9 +14,9 @@ use libc::{
 };
 use libc::{SKF_AD_CPU, SKF_AD_OFF, SKF_NET_OFF};
 use rustix::fd::{AsRawFd, RawFd};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::process::{
-    Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal,
+    Signal, getpid, getppid, kill_process, set_child_subreaper, set_parent_process_death_signal,
 };
 
 /// This process may use one processor only.
@@ -31,21 +31,30 @@ pub fn open(first: Fd, inherited: bool, port: u16, options: &Options) {
     let processors = sys::processors();
     // Orphans come to us.
     let _ = set_child_subreaper(Some(getpid()));
-    // The first was bound without it, so that no other server can have the port.
-    let _ = setsockopt(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[!inherited as u32]);
+    if !inherited {
+        // The first was bound without it, so that no other server can have the port.
+        let _ = setsockopt(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[1]);
+    }
     for (i, acceptor) in children::acceptors().iter().enumerate() {
         let listenfd = if i == 0 || inherited { first } else { another(options.host, port) };
         acceptor.listenfd.store(listenfd.as_raw_fd(), Relaxed);
     }
-    // That this one can count all of a source, or that no processor must wake
-    // another: then each has its acceptor. Else it is the kernel's hash.
+    // Each acceptor gets its own: the sources that it alone counts, or what its
+    // processor has received. Otherwise the kernel spreads them by a hash.
     let by_source = options.max_per_source != u32::MAX;
     let word = match by_source {
         true => SKF_NET_OFF + 12,
-        false if options.acceptors == processors => SKF_AD_OFF + SKF_AD_CPU,
+        false if options.acceptors == processors && sys::are_the_first(processors) => {
+            SKF_AD_OFF + SKF_AD_CPU
+        }
         false => return,
     };
-    if let Err(e) = choose_by(word as u32, first, options.acceptors as u8)
+    let chosen = match inherited {
+        // It may share its port with others, whose choice is not ours.
+        true => Err(Errno::INVAL),
+        false => choose_by(word as u32, first, options.acceptors as u8),
+    };
+    if let Err(e) = chosen
         && by_source
     {
         Fault("-C counts in each acceptor", e).warn();
@@ -97,7 +106,7 @@ pub fn start(listenfd: Fd, options: &Options) -> Fd {
     sys::block_signals(true);
     let mut again = false;
     while !drain::asked() {
-        let mut replaced = false;
+        let (mut replaced, mut failed) = (false, false);
         for (i, acceptor) in children::acceptors().iter().enumerate() {
             if !acceptor.runs.load(Relaxed) {
                 match sys::fork() {
@@ -108,19 +117,22 @@ pub fn start(listenfd: Fd, options: &Options) -> Fd {
                     }
                     Err(e) => {
                         Fault("fork", e).warn();
-                        sys::alarm(1);
+                        failed = true;
                     }
                 }
             }
         }
-        if replaced {
+        if replaced || failed {
             // So that one that ends whatever we do costs little.
             pause();
+        }
+        if failed {
+            // Not by an alarm: one that comes late would end the grace time.
+            let _ = kill_process(getpid(), Signal::CHILD);
         }
         again = true;
         match sys::wait_for_signal() {
             libc::SIGCHLD => children::reap(0),
-            libc::SIGALRM => {}
             signal => drain::ask(if signal == libc::SIGQUIT { 2 } else { 1 }),
         }
     }

@@ -1,12 +1,12 @@
 //! The children there are, and how many of them each source has: the two caps.
 //!
-//! Only the parent uses this memory, and a fork gives its child none of it, so
-//! a fork shares nothing that the parent writes. `ended` is the signal handler's,
-//! all else the main program's; what they tell each other is one word each.
+//! Only the parent uses this memory. `ended` is the signal handler's, all else
+//! the main program's; what they tell each other is one word each. A fork gives
+//! its child none of it, so it shares nothing that the parent writes.
 //!
 //! With several acceptors there is a table for each and one for the main
-//! process, in memory that they share: each sees what all have `taken`, and the
-//! main process what an acceptor that died has left.
+//! process, in memory that all share, their children too: each sees what all
+//! have `taken`, and the main process what an acceptor that died has left.
 
 use crate::args::Options;
 use crate::drain;
@@ -38,18 +38,17 @@ pub struct Children {
     /// How many of those have left the maps.
     settled: AtomicUsize,
     /// In the first table, for all: counts what the wait for a free place must
-    /// notice, and those who wait.
+    /// notice.
     events: AtomicU32,
-    waiting: AtomicU32,
-    /// Whether it is one of those.
-    waits: AtomicU32,
+    /// Whether the acceptor is in that wait.
+    waits: AtomicBool,
     /// The child that is being recorded, by the kernel, and its source.
     last: AtomicU32,
     last_source: AtomicU64,
     /// How many of its predecessors' children have ended, and have left `counts`.
     orphans_ended: AtomicUsize,
     orphans_settled: AtomicUsize,
-    /// The acceptor's listening socket, and whether it is there.
+    /// The acceptor's listening socket, and whether the acceptor is there.
     pub listenfd: AtomicI32,
     pub runs: AtomicBool,
     ended_pids: [AtomicU32; SLOTS],
@@ -114,11 +113,9 @@ pub fn wait_for_place() {
         if taken() < MAX.load(Relaxed) || drain::asked() {
             return;
         }
-        all.waiting.fetch_add(1, SeqCst);
-        children.waits.store(1, Relaxed);
+        children.waits.store(true, SeqCst);
         let _ = futex::wait(&all.events, futex::Flags::empty(), seen, None);
-        children.waits.store(0, Relaxed);
-        all.waiting.fetch_sub(1, SeqCst);
+        children.waits.store(false, Relaxed);
     }
 }
 
@@ -190,7 +187,7 @@ pub fn ended(pid: Pid, status: WaitStatus) {
     let children = &*CHILDREN;
     let ended = children.ended.load(Relaxed);
     children.ended_pid(ended).store(pid.as_raw_pid() as u32, Relaxed);
-    children.ended.store(ended + 1, Relaxed);
+    children.ended.store(ended + 1, Release);
     give_back(children);
     if verbose() || status.signaled() {
         tell_end("end pid ", pid, status);
@@ -210,10 +207,10 @@ fn tell_end(what: &str, pid: Pid, status: WaitStatus) {
 
 /// Makes `wait_for_place` look again.
 pub fn event() {
-    let all = table(0);
+    let (all, own) = (table(0), &raw const *CHILDREN);
     all.events.fetch_add(1, SeqCst);
     // Our own wait ends by the signal in whose handler this is.
-    if all.waiting.load(SeqCst) > CHILDREN.waits.load(Relaxed) {
+    if tables().iter().any(|table| &raw const *table != own && table.waits.load(SeqCst)) {
         let _ = futex::wake(&all.events, futex::Flags::empty(), MOST_ACCEPTORS);
     }
 }
@@ -309,10 +306,11 @@ fn take_over(i: usize) {
     if last != 0 {
         dead.sources.set(last.into(), dead.last_source.load(Relaxed));
     }
-    for (pid, source) in dead.sources.entries() {
-        // It may have been reaped, and not been noted any more.
-        if sys::is_child(pid as u32) {
-            main.sources.set(orphan(i, pid), source);
+    for (pid, _) in dead.sources.entries() {
+        // It may have been reaped, and not been noted any more; or stand there
+        // twice, if a removal was cut short: then the first is right.
+        if main.sources.get(orphan(i, pid)).is_none() && sys::is_child(pid as u32) {
+            main.sources.set(orphan(i, pid), dead.sources.get(pid).unwrap_or(1));
             main.taken.fetch_add(1, SeqCst);
             if drain::asked()
                 && let Some(pid) = Pid::from_raw(pid as i32)
@@ -322,7 +320,7 @@ fn take_over(i: usize) {
         }
     }
     dead.taken.store(0, SeqCst);
-    table(0).waiting.fetch_sub(dead.waits.swap(0, Relaxed), SeqCst);
+    dead.waits.store(false, Relaxed);
     dead.sources.clear();
     dead.counts.clear();
     for (key, source) in main.sources.entries() {

@@ -76,7 +76,7 @@ pub fn drain(grace: u32, sigchld_handler: extern "C" fn(i32)) -> ! {
     sys::block_signals(true);
     let (mut signal, mut seconds) = (Signal::TERM, grace);
     if SUPERVISED.load(Relaxed) {
-        seconds = u32::MAX;
+        seconds += 1; // the main process's end comes first
     }
     if ASKED.load(Relaxed) > 1 {
         (signal, seconds) = (ABORT, 1);
@@ -105,10 +105,12 @@ pub fn drain(grace: u32, sigchld_handler: extern "C" fn(i32)) -> ! {
             if children::pids().next().is_none() {
                 sys::_exit(0);
             }
-            let next = if signal == Signal::TERM { libc::SIGQUIT } else { libc::SIGALRM };
-            let came = sys::wait_for_signal();
-            if came == next || came != libc::SIGCHLD && !SUPERVISED.load(Relaxed) {
-                break;
+            match sys::wait_for_signal() {
+                libc::SIGCHLD => {}
+                libc::SIGALRM => break,
+                libc::SIGQUIT if signal == Signal::TERM => break,
+                _ if !SUPERVISED.load(Relaxed) => break,
+                _ => {}
             }
         }
         // Those that are stopped do not hear the first.

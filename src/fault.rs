@@ -83,7 +83,7 @@ pub fn accept(listenfd: Fd) -> Option<(Fd, SocketAddr)> {
     }
 }
 
-/// A tenth of a second, or until a child ends and its signal comes.
+/// A tenth of a second, or until a signal comes that is not blocked: a child's end.
 pub fn pause() {
     let _ = nanosleep(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
 }

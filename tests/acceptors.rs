@@ -12,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const LINE: &[u8] = b"hello\n";
+/// What is told when the kernel cannot choose the acceptor by the source.
+const EACH_ALONE: &str = "-C counts in each acceptor: Invalid argument (EINVAL)";
 
 /// A server and its acceptors, once they are all there.
 fn start(n: usize, args: &[&str]) -> (Server, Vec<u32>) {
@@ -188,9 +190,27 @@ fn a_socket_that_was_handed_over_is_shared() {
     });
     server.signal(libc::SIGTERM);
     assert!(server.wait().success());
-    // The next instance finds it as it was.
-    let next = Server::spawn(&mut activation::activated(&listener, environment, "-j 2 -q echo"));
+    // The next instance finds it as it was, and tells what it cannot do.
+    let args = "-j 2 -C 1 -q echo";
+    let next = Server::spawn(&mut activation::activated(&listener, environment, args));
     assert!(is_answered(&next.connect()));
+    next.stderr.wait_for(EACH_ALONE);
+}
+
+/// Its clients have the grace time; then those who wait for it are served.
+#[test]
+fn one_that_is_told_to_end_is_replaced_whoever_holds_it() {
+    let (server, before) = start(2, &["-q", "-g", "0", "echo", "0"]);
+    let client = ask(&server);
+    assert_eq!(receive(&client, LINE.len()), LINE);
+    let held = before.iter().find(|&&pid| !children_of(pid).is_empty()).expect("its acceptor");
+    stop(children_of(*held)[0]);
+    kill(*held as i32, libc::SIGTERM);
+    wait_for("another has its place", || {
+        let now = acceptors(&server);
+        now.len() == 2 && !now.contains(held)
+    });
+    assert_eq!(receive_all(&client).1, End::Reset);
 }
 
 #[test]
@@ -335,7 +355,7 @@ fn the_cap_of_a_source_is_exact() {
         };
         source_has_two(&from, &mut kept);
     }
-    assert!(!server.stderr.text().contains("alone"), "{}", server.stderr.text());
+    assert!(!server.stderr.text().contains(EACH_ALONE), "{}", server.stderr.text());
 }
 
 #[test]

@@ -18,7 +18,7 @@ unsafe extern "C" fn _start() -> ! {
         "sub x1, x1, #2048",       // half a page for the frames
         "mov sp, x1",
         "sub x9, sp, #16384",
-        "ldrb w9, [x9]",           // the stack of handlers is ours from now on
+        "ldrb w9, [x9]",           // what the deepest of those need is ours from now on
         "b {start}",
         size = const RIO_BUFSIZE,
         start = sym super::start,

@@ -306,6 +306,11 @@ pub fn processors() -> u32 {
     (0..1024).map(|i| u32::from(may_use(i))).sum()
 }
 
+/// Whether those are numbered from 0 to `n` - 1.
+pub fn are_the_first(n: u32) -> bool {
+    (0..n as usize).all(may_use)
+}
+
 fn may_use(i: usize) -> bool {
     PROCESSORS[i / 64 % PROCESSORS.len()].load(Relaxed) >> (i % 64) & 1 != 0
 }

@@ -23,7 +23,7 @@ unsafe extern "C" fn _start() -> ! {
         "and rsi, -4096",
         "add rsi, -2048",          // half a page for the frames
         "mov rsp, rsi",
-        "mov al, [rsp - 16384]", // the stack of handlers is ours from now on
+        "mov al, [rsp - 16384]",   // what the deepest of those need is ours from now on
         "call {start}",
         size = const RIO_BUFSIZE,
         start = sym super::start,

@@ -139,14 +139,18 @@ fn connections(server: &Server, effort: &Effort) -> Numbers {
     ]
 }
 
-/// Connections per second, with a client's thread for each processor.
+/// Connections per second, with a client's thread on each processor.
 fn connections_everywhere(server: &Server, exchange: &Exchange, effort: &Effort) -> f64 {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let running = server.start().expect("it starts");
     let begin = Instant::now();
     thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| client::connections(running.address, exchange, effort.connections, 16));
+        for processor in 0..threads {
+            let address = running.address;
+            scope.spawn(move || {
+                client::stay_on(processor);
+                client::connections(address, exchange, effort.connections, 16);
+            });
         }
     });
     let rate = (threads * effort.connections) as f64 / begin.elapsed().as_secs_f64();

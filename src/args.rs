@@ -15,7 +15,7 @@ usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
 PORT 0: any free one. rot13: 50005 if left out.
 
   -b, --bind ADDR \t\tlisten on this address only
-  -j, --acceptors N \t\tshare the port among N, 0: one per processor
+  -j, --acceptors N \t\tshare the port among N (1), 0: one per processor
   -c, --max-children N \t\tat most N clients at once (1024)
   -C, --max-per-source N \tat most N from one address or /64
   -g, --grace SECS \t\ttime to finish in at the end (10)

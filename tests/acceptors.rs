@@ -94,10 +94,6 @@ fn nobody_is_left(server: &Server) {
     });
 }
 
-fn processors() -> usize {
-    thread::available_parallelism().expect("processors").get()
-}
-
 // ---------------------------------------------------------------- the port
 
 #[test]
@@ -123,7 +119,7 @@ fn everybody_is_answered() {
 
 #[test]
 fn connections_are_spread_over_all() {
-    let n = processors() + 2;
+    let n = processors().len() + 2;
     let (server, acceptors) = start(n, &["-q", "echo", "0"]);
     let clients: Vec<_> = (0..400).map(|_| ask(&server)).collect();
     assert!(clients.iter().all(|client| receive(client, LINE.len()) == LINE));
@@ -155,7 +151,7 @@ fn each_has_its_processor_and_a_long_conversation_any() {
         list.expect("Cpus_allowed_list").to_owned()
     };
     let own = may_use(std::process::id());
-    let n = processors();
+    let n = processors().len();
     let server = Server::start(&["-j", "0", "-q", "echo", "0"]);
     if n == 1 {
         return skipped("one processor");
@@ -197,7 +193,7 @@ fn a_socket_that_was_handed_over_is_shared() {
     next.stderr.wait_for(EACH_ALONE);
 }
 
-/// Its clients have the grace time; then those who wait for it are served.
+/// Its clients have the grace time, and no more.
 #[test]
 fn one_that_is_told_to_end_is_replaced_whoever_holds_it() {
     let (server, before) = start(2, &["-q", "-g", "0", "echo", "0"]);
@@ -529,14 +525,16 @@ fn one_that_always_dies_does_not_spin() {
 /// An acceptor that is asked to end lets its clients finish.
 #[test]
 fn one_may_be_asked_to_end() {
-    let n = processors() + 1;
+    let n = processors().len() + 1;
     let (server, pids) = start(n, &["-q", "echo", "0"]);
     let clients: Vec<_> = (0..50).map(|_| ask(&server)).collect();
     assert!(clients.iter().all(|client| receive(client, LINE.len()) == LINE));
+    let its_own = children_of(pids[0]).len();
     kill(pids[0] as i32, libc::SIGTERM);
     kill(pids[0] as i32, libc::SIGTERM);
-    let ended = clients.iter().filter(|client| receive_all_or_none(client));
-    assert!(ended.count() < 50);
+    wait_for("it ends", || has_ended(pids[0]));
+    let ended = clients.iter().filter(|client| has_ended_or_answers(client)).count();
+    assert_eq!(ended, its_own);
     wait_for("another comes", || {
         acceptors(&server).len() == n && !acceptors(&server).contains(&pids[0])
     });
@@ -544,11 +542,17 @@ fn one_may_be_asked_to_end() {
     (0..20).for_each(|_| assert!(is_answered(&server.connect())));
 }
 
-/// It sees the end of file soon, or goes on.
-fn receive_all_or_none(client: &TcpStream) -> bool {
-    match (&mut &*client).write_all(LINE) {
-        Ok(()) => !matches!(receive_some(client, &mut Vec::new()), Ok(1..)),
-        Err(_) => true,
+/// Whether its connection has ended; if not, its line is answered.
+fn has_ended_or_answers(mut client: &TcpStream) -> bool {
+    if client.write_all(LINE).is_err() {
+        return true;
+    }
+    match receive_some(client, &mut Vec::new()) {
+        Ok(n) => n == 0,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "neither answered nor told");
+            true
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub fn stay_on(processor: usize) {
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(processor, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is measured, and how.
 
 use crate::client::{self, Clients, Exchange, Stream};
+use crate::common;
 use crate::server::{self, Server, field};
 use std::fs;
 use std::thread;
@@ -141,11 +142,11 @@ fn connections(server: &Server, effort: &Effort) -> Numbers {
 
 /// Connections per second, with a client's thread on each processor.
 fn connections_everywhere(server: &Server, exchange: &Exchange, effort: &Effort) -> f64 {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let processors = common::processors();
     let running = server.start().expect("it starts");
     let begin = Instant::now();
     thread::scope(|scope| {
-        for processor in 0..threads {
+        for &processor in &processors {
             let address = running.address;
             scope.spawn(move || {
                 client::stay_on(processor);
@@ -153,7 +154,7 @@ fn connections_everywhere(server: &Server, exchange: &Exchange, effort: &Effort)
             });
         }
     });
-    let rate = (threads * effort.connections) as f64 / begin.elapsed().as_secs_f64();
+    let rate = (processors.len() * effort.connections) as f64 / begin.elapsed().as_secs_f64();
     running.end();
     rate
 }

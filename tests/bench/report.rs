@@ -85,11 +85,11 @@ impl Report {
             return;
         }
         println!("\n{table}");
-        print!("{:18}", "");
+        print!("{:22}", "");
         columns.iter().for_each(|figure| print!("{:>23}", figure.heading));
         println!();
         for (i, server) in self.servers.iter().enumerate() {
-            print!("{server:18}");
+            print!("{server:22}");
             for figure in &columns {
                 let Some(s) = self.summary(&figure.key, i) else { continue };
                 let spread = 100.0 * (s.most - s.least) / s.median;
@@ -108,7 +108,7 @@ impl Report {
         println!("\nSystem calls of a connection");
         for (server, calls) in self.servers.iter().zip(&self.calls) {
             let calls = calls.iter().map(|(name, n)| format!("{name} {}", short(*n)));
-            println!("{server:18} {}", calls.collect::<Vec<_>>().join(", "));
+            println!("{server:22} {}", calls.collect::<Vec<_>>().join(", "));
         }
     }
 
@@ -121,13 +121,13 @@ impl Report {
             let verdict = if met { "" } else { "   NOT MET" };
             let _ = writeln!(
                 lines,
-                "{key:20} {server:18} {what} {limit:4} of {to:16} {ratio:8.2}{verdict}"
+                "{key:20} {server:22} {what} {limit:4} of {to:17} {ratio:8.2}{verdict}"
             );
         };
         for server in ["forkline echo -q", "forkline rot13", "forkline echo"] {
             target("cpu", server, "at most", FLOOR, 1.05);
         }
-        target("connections-all", "forkline -q -j 0", "at least", "forkline echo -q", 1.4);
+        target("connections-all", "forkline echo -q -j 0", "at least", "forkline echo -q", 1.4);
         target("stream-64", "forkline echo -q", "at least", FLOOR, 0.95);
         target("stream-64", "forkline rot13", "at least", FLOOR, 0.95);
         target("stream-64", "forkline echo -q", "at least", "tcpserver cat", 1.0);
@@ -150,7 +150,7 @@ impl Report {
             ] {
                 let Some(number) = number else { continue };
                 let verdict = if number <= limit { "" } else { "   NOT MET" };
-                let _ = writeln!(lines, "{server:18} at most {limit} {what}: {number:.2}{verdict}");
+                let _ = writeln!(lines, "{server:22} at most {limit} {what}: {number:.2}{verdict}");
             }
         }
         if !lines.is_empty() {
@@ -251,7 +251,7 @@ impl Report {
     }
 
     fn panel(&self, out: &mut String, figure: &Figure, bar: usize) {
-        const LEFT: f64 = 120.0;
+        const LEFT: f64 = 135.0;
         const LONGEST: f64 = 250.0;
         let better = if figure.more_is_better { "more is better" } else { "less is better" };
         let _ = writeln!(

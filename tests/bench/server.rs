@@ -11,7 +11,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// A server that can be started any number of times.
@@ -46,7 +45,7 @@ pub fn all() -> Vec<Server> {
         server("forkline echo", &format!("{forkline} -c 4096 echo PORT")).telling(),
         server("forkline echo -q", &format!("{forkline} -c 4096 -q echo PORT")).telling(),
         server("forkline rot13", &format!("{forkline} -c 4096 rot13 PORT")).telling(),
-        Server { processes: acceptors(), ..server("forkline -q -j 0", &all).telling() },
+        Server { processes: acceptors(), ..server("forkline echo -q -j 0", &all).telling() },
     ];
     for (i, other) in env::var("FORKLINE_BENCH_OTHER").unwrap_or_default().split(';').enumerate() {
         if !other.is_empty() {
@@ -100,9 +99,9 @@ fn server(name: &str, command: &str) -> Server {
 
 /// The processes of `-j 0`: one for each processor, and who watches them.
 fn acceptors() -> usize {
-    match thread::available_parallelism().map_or(1, usize::from) {
+    match common::processors().len() {
         1 => 1,
-        n => n + 1,
+        n => n.min(64) + 1,
     }
 }
 

@@ -563,6 +563,18 @@ pub fn kill(pid: i32, signal: i32) {
 
 // ---------------------------------------------------------------- the machine
 
+/// The processors that this process may use (sched_getaffinity(2)).
+pub fn processors() -> Vec<usize> {
+    // SAFETY: zeros are an empty set, which the kernel fills.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &mut set), 0);
+        set
+    };
+    // SAFETY: these are the bits of the set.
+    (0..libc::CPU_SETSIZE as usize).filter(|&i| unsafe { libc::CPU_ISSET(i, &set) }).collect()
+}
+
 /// Whether a program is installed and of use; says `skipped:` when it is not.
 pub fn tool(name: &str) -> bool {
     if name == "strace" && env::var_os("FORKLINE").is_some() {

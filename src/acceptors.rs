@@ -3,6 +3,7 @@
 //! main process watches them.
 
 use crate::args::Options;
+use crate::confine::op;
 use crate::fault::{Fault, pause};
 use crate::sys::{self, Fd, close, setsockopt};
 use crate::{children, drain, idle, open_listenfd};
@@ -52,7 +53,7 @@ pub fn open(first: Fd, inherited: bool, port: u16, options: &Options) {
     let chosen = match inherited {
         // It may share its port with others, whose choice is not ours.
         true => Err(Errno::INVAL),
-        false => choose_by(word as u32, first, options.acceptors as u8),
+        false => choose_by(word as u32, first, options.acceptors),
     };
     if let Err(e) = chosen
         && by_source
@@ -74,23 +75,16 @@ fn another(host: Option<IpAddr>, port: u16) -> Fd {
 /// Lets this word say which of the `n` acceptors has a connection: the processor
 /// that received it, or its source, which is an IPv4 address or the second half
 /// of an IPv6 network's 64 bits: they have the same place.
-fn choose_by(word: u32, listenfd: Fd, n: u8) -> Result<()> {
-    const fn op(code: u32, k: u32) -> [u8; 8] {
-        let ([c, d], [k0, k1, k2, k3]) = ((code as u16).to_le_bytes(), k.to_le_bytes());
-        [c, d, 0, 0, k0, k1, k2, k3]
-    }
-    // A sock_filter's bytes. Both halves count; a processor has but one.
-    static CODE: [[u8; 8]; 6] = [
-        op(BPF_LD | BPF_W | BPF_ABS, 0),
-        op(BPF_MISC | BPF_TAX, 0),
-        op(BPF_ALU | BPF_RSH | BPF_K, 16),
-        op(BPF_ALU | BPF_XOR | BPF_X, 0),
-        op(BPF_ALU | BPF_MOD | BPF_K, 0),
-        op(BPF_RET | BPF_A, 0),
+fn choose_by(word: u32, listenfd: Fd, n: u32) -> Result<()> {
+    // Both halves of the word count; a processor has but one.
+    let code = [
+        op(BPF_LD | BPF_W | BPF_ABS, word, 0, 0),
+        op(BPF_MISC | BPF_TAX, 0, 0, 0),
+        op(BPF_ALU | BPF_RSH | BPF_K, 16, 0, 0),
+        op(BPF_ALU | BPF_XOR | BPF_X, 0, 0, 0),
+        op(BPF_ALU | BPF_MOD | BPF_K, n, 0, 0),
+        op(BPF_RET | BPF_A, 0, 0, 0),
     ];
-    let mut code = CODE;
-    code[0] = op(BPF_LD | BPF_W | BPF_ABS, word);
-    code[4][4] = n;
     let at = code.as_ptr() as u64;
     // A sock_fprog.
     let program = [code.len() as u32, 0, at as u32, (at >> 32) as u32];

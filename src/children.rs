@@ -82,7 +82,7 @@ pub fn limit(options: &Options) {
     VERBOSE.store(options.verbose, Relaxed);
     MAX_PER_SOURCE.store(options.max_per_source, Relaxed);
     // The main process's has the acceptors too.
-    let slots = (2 * options.max_children as usize + 4 * (acceptors / 2)).next_power_of_two();
+    let slots = (2 * (options.max_children as usize + n - 1)).next_power_of_two();
     MASK.store(slots.min(SLOTS) - 1, Relaxed);
     SEED.store(sys::random() | 1, Relaxed);
 }

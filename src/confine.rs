@@ -90,7 +90,8 @@ const fn equal(k: u32, yes: u8, no: u8) -> sock_filter {
     op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k, yes, no)
 }
 
-const fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+/// One operation of a filter program, of the kernel's BPF.
+pub const fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
 

@@ -375,9 +375,9 @@ impl<T> Pages<T> {
         Pages(AtomicPtr::new(null_mut()))
     }
 
-    /// Maps the memory of `n` of them (mmap(2)): `shared` with the children, who see what any
-    /// process writes, or kept from them, who find zeros (madvise(2),
-    /// MADV_WIPEONFORK; before Linux 4.14 they get copies).
+    /// Maps the memory of `n` of them (mmap(2)): `shared` with the children, who
+    /// see what any process writes, or kept from them, who find zeros
+    /// (madvise(2), MADV_WIPEONFORK; before Linux 4.14 they get copies).
     ///
     /// # Safety
     ///

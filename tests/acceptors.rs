@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const LINE: &[u8] = b"hello\n";
 /// What is told when the kernel cannot choose the acceptor by the source.
 const EACH_ALONE: &str = "-C counts in each acceptor: Invalid argument (EINVAL)";
 
@@ -58,19 +57,6 @@ fn children_of_now(pid: u32) -> Vec<u32> {
     list.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
-fn ask(server: &Server) -> TcpStream {
-    let mut client = server.connect();
-    client.write_all(LINE).expect("send");
-    client
-}
-
-fn waits(client: &TcpStream) -> bool {
-    client.set_nonblocking(true).expect("nonblocking");
-    let nothing = client.peek(&mut [0]).map_err(|error| error.kind());
-    client.set_nonblocking(false).expect("blocking");
-    nothing == Err(ErrorKind::WouldBlock)
-}
-
 /// It is answered, or told that it will not be.
 fn is_answered(mut client: &TcpStream) -> bool {
     let mut answer = [0; LINE.len()];
@@ -84,14 +70,7 @@ fn is_answered(mut client: &TcpStream) -> bool {
 
 /// Nobody but zombies, which belong to whoever takes orphans here.
 fn nobody_is_left(server: &Server) {
-    wait_for("nobody is left", || {
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        // SAFETY: no pointers.
-        !pids.any(
-            |pid: u32| unsafe { libc::getpgid(pid as i32) } == server.pid as i32 && !has_ended(pid),
-        )
-    });
+    wait_for("nobody is left", || members_of(server.pid).into_iter().all(has_ended));
 }
 
 // ---------------------------------------------------------------- the port
@@ -319,11 +298,11 @@ fn is_exact(server: &Server, cap: usize) {
     // The kernel has them; those who accept have had the time to.
     thread::sleep(Duration::from_millis(100));
     while !waiting.is_empty() {
-        assert!(waiting.iter().all(waits), "more than {cap}");
+        assert!(waiting.iter().all(nothing_to_read), "more than {cap}");
         drop(served.swap_remove(0));
         let mut next = 0;
         wait_for("one that waits is served", || {
-            let answered = waiting.iter().position(|client| !waits(client));
+            let answered = waiting.iter().position(|client| !nothing_to_read(client));
             next = answered.unwrap_or(0);
             answered.is_some()
         });
@@ -366,12 +345,7 @@ fn the_cap_of_an_ipv6_source_is_exact() {
     let mut kept = Vec::new();
     for net in 1..=20 {
         for host in 1..=4 {
-            let address = format!("2001:db8:{net:x}::{host:x}/128");
-            assert!(
-                run(Command::new("ip").args(["addr", "add", &address, "dev", "lo", "nodad"]))
-                    .status
-                    .success()
-            );
+            add_address(&format!("2001:db8:{net:x}::{host:x}"));
         }
         let next = AtomicUsize::new(0);
         let from = || {
@@ -504,7 +478,7 @@ fn what_is_queued_outlives_its_acceptor() {
     let (server, pids) = start(2, &["-q", "echo", "0"]);
     pids.iter().for_each(|&pid| stop(pid));
     let clients: Vec<_> = (0..100).map(|_| ask(&server)).collect();
-    assert!(clients.iter().all(waits));
+    assert!(clients.iter().all(nothing_to_read));
     kill_all(&server, &pids);
     assert!(clients.iter().all(|client| receive(client, LINE.len()) == LINE));
 }

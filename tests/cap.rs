@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const LINE: &[u8] = b"hello\n";
 const CAP: usize = 16;
 
 /// Sixteen are served and sixteen wait for them to end, all in one instant.
@@ -116,12 +115,6 @@ fn burst(server: &Server, n: usize) -> Vec<TcpStream> {
         client.write_all(LINE).expect("send");
     }
     clients
-}
-
-fn ask(server: &Server) -> TcpStream {
-    let mut client = server.connect();
-    client.write_all(LINE).expect("send");
-    client
 }
 
 /// The most children that the server has while this goes on.

@@ -23,7 +23,6 @@ use std::thread;
 use std::time::Duration;
 
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expected/faults.txt");
-const LINE: &[u8] = b"hello\n";
 /// What the drain finds unanswered.
 const HALF: &[u8] = b"half a line";
 /// How many injections run at once: most of the time they wait.
@@ -585,11 +584,4 @@ fn may_attach() -> bool {
         skipped(words.trim());
     }
     may
-}
-
-/// Connects and sends a line.
-fn ask(server: &Server) -> TcpStream {
-    let mut client = server.connect();
-    client.write_all(LINE).expect("send");
-    client
 }

@@ -3,9 +3,7 @@
 use crate::common::*;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::mem::size_of;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +49,7 @@ fn assert_counts(server: &Server, connections: usize, most: usize) {
 #[test]
 fn a_source_has_so_many_connections_and_no_more() {
     let server = Server::start(&["-C", "2", "echo", "0"]);
-    let from = |last| connect_from([127, 0, 0, last].into(), &server).expect("connect");
+    let from = |last| from_source([127, 0, 0, last].into(), &server).expect("connect");
     let (first, second) = (from(1), from(1));
     assert!(served(&first) && served(&second));
     assert!(!served(&from(1)), "the third of one source");
@@ -63,7 +61,7 @@ fn a_source_has_so_many_connections_and_no_more() {
     assert!(served(&from(1)), "a place is free again");
     // The client of a mapped address is the same source.
     let only_v4 = Server::start(&["-b", "127.0.0.1", "-C", "1", "echo", "0"]);
-    let kept = connect_from([127, 0, 0, 1].into(), &only_v4).expect("connect");
+    let kept = from_source([127, 0, 0, 1].into(), &only_v4).expect("connect");
     assert!(served(&kept) && !served(&only_v4.connect()));
 }
 
@@ -98,16 +96,14 @@ fn the_network_of_64_bits_is_one_ipv6_source() {
         return skipped("no network of its own");
     }
     for address in ["2001:db8:1::1", "2001:db8:1::2", "2001:db8:2::1"] {
-        let mut ip = Command::new("ip");
-        ip.args(["addr", "add", &format!("{address}/128"), "dev", "lo", "nodad"]);
-        assert!(run(&mut ip).status.success());
+        add_address(address);
     }
     let server = Server::start(&["-C", "1", "rot13", "0"]);
     let from = |text: &str| {
         let ip: Ipv6Addr = text.parse().expect("an address");
-        connect_from(ip.into(), &server).unwrap_or_else(|e| panic!("{text}: {e}"))
+        from_source(ip.into(), &server).unwrap_or_else(|e| panic!("{text}: {e}"))
     };
-    let routed = || connect_from("2001:db8:2::1".parse().unwrap(), &server).is_ok();
+    let routed = || from_source("2001:db8:2::1".parse().unwrap(), &server).is_ok();
     wait_for("the addresses are routed", routed);
     server.wait_for_children(0);
     let first = from("2001:db8:1::1");
@@ -134,7 +130,7 @@ fn the_counts_never_drift() {
             server.wait_for_children(left);
             continue;
         }
-        let stream = connect_from([127, 0, 1, source].into(), &server).expect("connect");
+        let stream = from_source([127, 0, 1, source].into(), &server).expect("connect");
         assert_eq!(served(&stream), streams.len() < 2, "seed {seed} step {step}");
         if streams.len() < 2 {
             streams.push(stream);
@@ -153,49 +149,8 @@ fn served(mut stream: &TcpStream) -> bool {
 }
 
 /// A connection from this address of ours to the server at the same address.
-fn connect_from(source: IpAddr, server: &Server) -> io::Result<TcpStream> {
-    let to = |port| SocketAddr::new(source, port);
-    let family = if source.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: no pointers; a descriptor of ours.
-    let socket = unsafe {
-        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        assert!(fd >= 0, "{}", io::Error::last_os_error());
-        OwnedFd::from_raw_fd(fd)
-    };
-    for (port, call) in
-        [(0, libc::bind as unsafe extern "C" fn(_, _, _) -> _), (server.port, libc::connect)]
-    {
-        let (name, len) = sockaddr(to(port));
-        // SAFETY: `name` is an address of `len` bytes.
-        let result = unsafe {
-            call(std::os::fd::AsRawFd::as_raw_fd(&socket), (&raw const name).cast(), len)
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE))?;
-    Ok(stream)
-}
-
-fn sockaddr(addr: SocketAddr) -> (libc::sockaddr_in6, libc::socklen_t) {
-    // SAFETY: all its fields are numbers.
-    let mut v6: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-    v6.sin6_port = addr.port().to_be();
-    match addr.ip() {
-        IpAddr::V6(ip) => {
-            v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-            v6.sin6_addr.s6_addr = ip.octets();
-            (v6, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
-        }
-        // sockaddr_in has the address where sockaddr_in6 has the flow (ip(7)).
-        IpAddr::V4(ip) => {
-            v6.sin6_family = libc::AF_INET as libc::sa_family_t;
-            v6.sin6_flowinfo = u32::from_ne_bytes(ip.octets());
-            (v6, size_of::<libc::sockaddr_in>() as libc::socklen_t)
-        }
-    }
+fn from_source(source: IpAddr, server: &Server) -> io::Result<TcpStream> {
+    connect_from(source, SocketAddr::new(source, server.port))
 }
 
 // ---------------------------------------------------------------- silence

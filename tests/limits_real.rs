@@ -12,7 +12,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const LINE: &[u8] = b"hello\n";
 /// Clients that come while the limit holds.
 const LOAD: usize = 60;
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,12 +175,6 @@ impl Drop for MemoryGroup {
             thread::yield_now();
         }
     }
-}
-
-fn ask(server: &Server) -> TcpStream {
-    let mut client = server.connect();
-    client.write_all(LINE).expect("send");
-    client
 }
 
 /// LOAD clients at once, who send a line each.

@@ -148,12 +148,6 @@ fn a_signal_to_a_child_disturbs_no_other_connection() {
     assert_eq!(others.count(), 1, "{}", server.stderr.text());
 }
 
-/// Sends the bytes and receives as many.
-fn say(mut client: &TcpStream, bytes: &[u8]) -> Vec<u8> {
-    client.write_all(bytes).expect("send");
-    receive(client, bytes.len())
-}
-
 /// The connection ends, by end of file or by a reset.
 fn has_ended(client: &TcpStream) -> bool {
     match receive_some(client, &mut Vec::new()) {
@@ -187,10 +181,6 @@ fn child_of(server: &Server, client: &TcpStream) -> u32 {
 
 fn local_port(stream: &TcpStream) -> u16 {
     stream.local_addr().expect("local address").port()
-}
-
-fn state(pid: u32) -> char {
-    stat(pid).map_or('-', |(state, _)| state)
 }
 
 /// Open descriptors, resident and private KiB (proc(5), smaps_rollup).

@@ -217,25 +217,8 @@ fn answer_to_nobody(server: Server) -> i32 {
     status
 }
 
-/// What the service answers to these bytes.
-fn answer(service: &str, bytes: &[u8]) -> Vec<u8> {
-    let rotated = |&byte: &u8| match byte {
-        b'a'..=b'z' => (byte - b'a' + 13) % 26 + b'a',
-        b'A'..=b'Z' => (byte - b'A' + 13) % 26 + b'A',
-        other => other,
-    };
-    if service == "echo" { bytes.to_vec() } else { bytes.iter().map(rotated).collect() }
-}
-
 fn send(mut client: &TcpStream, bytes: &[u8]) {
     client.write_all(bytes).expect("send");
-}
-
-fn nothing_to_read(client: &TcpStream) -> bool {
-    client.set_nonblocking(true).expect("nonblocking");
-    let result = client.peek(&mut [0]);
-    client.set_nonblocking(false).expect("nonblocking");
-    matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Sends lines and reads nothing until no more has been taken for a while.

@@ -166,12 +166,7 @@ impl Server {
 
     /// What a client sends and what it gets back.
     pub fn answer(&self, bytes: &[u8]) -> Vec<u8> {
-        let rotate = |c: u8| match c {
-            b'a'..=b'm' | b'A'..=b'M' => c + 13,
-            b'n'..=b'z' | b'N'..=b'Z' => c - 13,
-            _ => c,
-        };
-        bytes.iter().map(|&c| if self.rot13 { rotate(c) } else { c }).collect()
+        common::answer(if self.rot13 { "rot13" } else { "echo" }, bytes)
     }
 
     /// Bytes of the program's file.
@@ -356,10 +351,7 @@ impl Running {
 
     /// It and all that it has started, which have stayed in its process group.
     fn processes(&self) -> Vec<u32> {
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        // SAFETY: getpgid takes no pointers.
-        pids.filter(|&pid| unsafe { libc::getpgid(pid as i32) } == self.group as i32).collect()
+        common::members_of(self.group)
     }
 
     /// CPU time and context switches of its processes (proc(5); in the first

@@ -379,6 +379,24 @@ pub fn answer(service: &str, bytes: &[u8]) -> Vec<u8> {
     if service == "echo" { bytes.to_vec() } else { bytes.iter().map(rotated).collect() }
 }
 
+/// What `ask` sends, for tests to which it does not matter.
+pub const LINE: &[u8] = b"hello\n";
+
+/// A client that has sent a line.
+pub fn ask(server: &Server) -> TcpStream {
+    let mut client = server.connect();
+    client.write_all(LINE).expect("send");
+    client
+}
+
+/// Open, and with nothing to read.
+pub fn nothing_to_read(client: &TcpStream) -> bool {
+    client.set_nonblocking(true).expect("nonblocking");
+    let result = client.peek(&mut [0]);
+    client.set_nonblocking(false).expect("blocking");
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// How a connection ends for its client.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
@@ -478,9 +496,18 @@ pub fn has_ended(pid: u32) -> bool {
 
 /// The children of a process, zombies too.
 pub fn children_of(pid: u32) -> Vec<u32> {
+    pids().filter(|&child| matches!(stat(child), Some((_, parent)) if parent == pid)).collect()
+}
+
+/// The processes of a group, zombies too.
+pub fn members_of(group: u32) -> Vec<u32> {
+    // SAFETY: getpgid takes no pointers.
+    pids().filter(|&pid| unsafe { libc::getpgid(pid as i32) } == group as i32).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&child| matches!(stat(child), Some((_, parent)) if parent == pid)).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// The same from one file, for those who ask all the time (proc(5)): it may miss
@@ -573,6 +600,13 @@ pub fn processors() -> Vec<usize> {
     };
     // SAFETY: these are the bits of the set.
     (0..libc::CPU_SETSIZE as usize).filter(|&i| unsafe { libc::CPU_ISSET(i, &set) }).collect()
+}
+
+/// Gives a network of our own one more address (ip-address(8)).
+pub fn add_address(address: &str) {
+    let mut ip = Command::new("ip");
+    ip.args(["addr", "add", &format!("{address}/128"), "dev", "lo", "nodad"]);
+    assert!(run(&mut ip).status.success(), "{address}");
 }
 
 /// Whether a program is installed and of use; says `skipped:` when it is not.

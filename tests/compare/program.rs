@@ -1,12 +1,11 @@
 //! The programs that are compared: forkline, and C that may not compile, never
 //! listen or never answer, which is reported and not the end of everything.
 
-use crate::common::{Collected, children_of, kill, listening_port, run};
+use crate::common::{Collected, children_of, kill, listening_port, run, within};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long any of them may take to listen, to answer, to end: a busy machine
 /// must not look like a fault.
@@ -115,15 +114,6 @@ impl Drop for Running {
 }
 
 /// Polls until the condition holds, or patience ends.
-pub fn soon(mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if condition() {
-            return true;
-        }
-        if Instant::now() > end {
-            return false;
-        }
-        sleep(Duration::from_millis(2));
-    }
+pub fn soon(condition: impl FnMut() -> bool) -> bool {
+    within(PATIENCE, condition)
 }

@@ -2,7 +2,7 @@
 //! for byte.
 
 use super::program::{PATIENCE, Program, Running};
-use crate::common::{receive_some, reset};
+use crate::common::{answer, receive_some, reset};
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
@@ -151,7 +151,7 @@ pub fn verdict(
             if service == "rot13"
                 && c.end == forkline.end
                 && c.bytes == as_the_rot13_c(sent)
-                && forkline.bytes == rot13(sent) =>
+                && forkline.bytes == answer("rot13", sent) =>
         {
             Verdict::Known(row)
         }
@@ -159,19 +159,10 @@ pub fn verdict(
     }
 }
 
-fn rot13(bytes: &[u8]) -> Vec<u8> {
-    let rotate = |&byte: &u8| match byte {
-        b'a'..=b'z' => (byte - b'a' + 13) % 26 + b'a',
-        b'A'..=b'Z' => (byte - b'A' + 13) % 26 + b'A',
-        _ => byte,
-    };
-    bytes.iter().map(rotate).collect()
-}
-
 /// Of each finished line, what its buffer of MAX_LINE + 1 bytes holds.
 fn as_the_rot13_c(bytes: &[u8]) -> Vec<u8> {
     let lines = bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
-    lines.flat_map(|line| rot13(&line[..line.len().min(4097)])).collect()
+    lines.flat_map(|line| answer("rot13", &line[..line.len().min(4097)])).collect()
 }
 
 /// With a server that was silent once, patience is short from then on.

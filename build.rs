@@ -17,14 +17,6 @@ fn main() {
         fs::write(format!("{out}/lib{library}.so"), "").unwrap();
     }
     link(&format!("-L{out}"));
-    if env::var("PROFILE").unwrap() != "release" {
-        // Unoptimised code holds tables of pointers, which a static-pie would
-        // need relocations for: a debug build has a fixed address instead.
-        link("-no-pie");
-        link("-static");
-        return;
-    }
-
     let root = env::var("CARGO_MANIFEST_DIR").unwrap();
     link(&format!("-Wl,-T,{root}/src/sys/link.ld"));
     // A static-pie: no interpreter, but placed by the kernel where it likes.

@@ -1,126 +1,103 @@
-//! Two fork-per-connection servers of the C teaching texts as one program:
+//! Two fork-per-connection servers of the C teaching texts in one program:
 //! CS:APP's concurrent `echo` and the `rot13` server. Read this file beside
-//! `tests/c/echo.c` and `tests/c/rot13.c`; it has their order and their names.
-//! What C gets from its library is in `sys`, the command line in `args`, the
-//! text of messages in `line`.
+//! `tests/c/echo.c` and `tests/c/rot13.c`: it has their functions, in their
+//! order and with their names.
+//!
+//! 1. Every line here has its line in the C, or a reason in
+//!    `tests/compare/lines.txt`.
+//! 2. `sys` is what the C gets from its C library. It knows nothing of the rest.
+//! 3. `daemon` is what the C lacks: limits, messages, an orderly end. Its
+//!    wrappers have the names of the calls, as CS:APP's `Accept` and `Fork` do,
+//!    and deal with every error. It knows `sys` only.
+//! 4. A connection costs the C's system calls and four of `daemon`'s, and no
+//!    memory but the page that its child writes to.
 
 #![no_std]
 #![no_main]
 
-mod acceptors;
-mod activation;
-mod addr;
-mod args;
-mod children;
-mod confine;
-mod drain;
-mod fault;
-mod idle;
-mod line;
-mod report;
-mod rot13;
+mod daemon;
 mod sys;
 
-use args::{Options, Service};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use fault::Fault;
-use line::message;
-use report::report;
-use rot13::rot13;
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, bind, listen, recv, send};
-use rustix::process::{Signal, WaitOptions, wait};
-use sys::mem::{find_last, shift};
-use sys::{Buf, Fd, Handler, Strings, close, setsockopt};
+use daemon::{
+    _exit, accept, bind, fork, getaddrinfo, listen, recv, send, setsockopt, socket, waitpid,
+};
+use daemon::{Service, catch_signals, error_, getopt, ready, report, sd_listen_fds};
+use libc::{SIGCHLD, SIGPIPE, SO_REUSEADDR, SOL_SOCKET};
+use sys::{BUFSIZ, Buf, Fd, SIG_IGN, Strings, close, memmove, memrchr, rot13_block, signal};
 
 /// A longer line is echoed in pieces of `MAXN - 1` bytes: the C keeps one for its NUL.
 const MAXN: usize = 1024;
+/// What one `recv` can bring.
+const RIO_BUFSIZE: usize = BUFSIZ;
+/// Connections that may wait in the kernel to be accepted.
+const LISTENQ: i32 = 1024;
 /// A longer line is rotated in pieces of this many bytes.
 const MAX_LINE: usize = 4096;
 /// Where rot13 listens when no port is given.
 const SERV_PORT: u16 = 50005;
-/// Connections that may wait in the kernel to be accepted.
-const LISTENQ: i32 = 1024;
-/// Bytes of `Rio`'s buffer: what one `recv` can bring.
-const RIO_BUFSIZE: usize = 128 * 1024;
 
-/// CS:APP's buffered reader, `rio_t`. Where that returns one line, this
+/// CS:APP's buffered reader, `rio_t`. Where that returns one line, this one
 /// returns every whole line that has arrived.
 struct Rio<'a> {
+    /// The descriptor that is read from.
     fd: Fd,
-    buf: &'a mut Buf,
-    /// The bytes of `buf` that hold data.
+    /// Bytes that were read and not yet returned.
     cnt: usize,
-    /// Those of them that `rio_readlines` returned last.
-    taken: usize,
+    /// The index of the first of them.
+    bufptr: usize,
+    buf: &'a mut [u8; RIO_BUFSIZE],
 }
 
-/// `rio_readinitb`
-fn rio_readinitb<'a>(fd: Fd, buf: &'a mut Buf) -> Rio<'a> {
-    let (cnt, taken) = (0, 0);
-    Rio { fd, buf, cnt, taken }
+/// Starts with an empty buffer.
+fn rio_readinitb(fd: Fd, buf: &mut Buf) -> Rio<'_> {
+    Rio { fd, cnt: 0, bufptr: 0, buf }
 }
 
-/// `rio_readlineb`, for bursts: blocks until there is a whole line, or
-/// `maxlen` bytes of a longer one, or the end of file, and returns all lines
-/// and pieces of `maxlen` bytes there are; nothing at end of file.
-fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Result<&'r mut [u8], Fault> {
-    // The clamps never bite: they show the compiler what always holds.
-    let mut cnt = rp.cnt.min(RIO_BUFSIZE);
-    let taken = rp.taken.min(cnt);
-    shift(&mut rp.buf[..cnt], taken);
-    cnt -= taken;
-    let whole = loop {
-        let free = &mut rp.buf[cnt.min(RIO_BUFSIZE)..];
-        let nread = match retry_on_intr(|| recv(rp.fd, &mut *free, RecvFlags::empty())) {
-            Ok((nread, _)) => nread,
-            Err(Errno::AGAIN) if idle::is_taking(rp.fd) => continue,
-            Err(Errno::AGAIN) => idle::end_of_input(rp.fd),
-            Err(e) => return Err(Fault("recv", e)),
-        };
-        cnt = (cnt + nread).min(RIO_BUFSIZE);
-        let tail = find_last(&rp.buf[..cnt], b'\n').map_or(cnt, |newline| cnt - newline - 1);
-        if rp.cnt > 0 && nread > 0 {
-            acceptors::let_go();
+/// Receives more bytes behind the others. Returns their number, 0 at end of file.
+fn rio_read(rp: &mut Rio) -> usize {
+    let n = recv(rp.fd, rp.buf.get_mut(rp.cnt..).unwrap_or_default());
+    rp.cnt += n;
+    n
+}
+
+/// Returns all whole lines that have arrived, and all pieces of `maxlen` bytes
+/// of a longer line; at end of file also what is left, and then nothing. Blocks
+/// until there is something to return.
+fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
+    memmove(rp.buf, rp.bufptr, rp.cnt);
+    let n = loop {
+        if rio_read(rp) == 0 {
+            break rp.cnt;
         }
-        if nread == 0 {
-            break cnt;
-        } else if cnt > tail % maxlen {
-            break cnt - tail % maxlen;
+        let last = memrchr(rp.buf.get(..rp.cnt)?, b'\n').map_or(0, |newline| newline + 1);
+        let n = last + (rp.cnt - last) / maxlen * maxlen;
+        if n > 0 {
+            break n;
         }
     };
-    (rp.cnt, rp.taken) = (cnt, whole);
-    Ok(&mut rp.buf[..whole])
+    rp.bufptr = n;
+    rp.cnt -= n;
+    rp.buf.get_mut(..n).filter(|lines| !lines.is_empty())
 }
 
-/// `rio_writen`: returns when everything is sent.
-fn rio_writen(fd: Fd, mut usrbuf: &[u8]) -> Result<(), Fault> {
+/// Sends all of `usrbuf`.
+fn rio_writen(fd: Fd, mut usrbuf: &[u8]) {
     while !usrbuf.is_empty() {
-        let nwritten = match retry_on_intr(|| send(fd, usrbuf, SendFlags::empty())) {
-            Err(Errno::AGAIN) if idle::is_taking(fd) => 0,
-            sent => sent.map_err(|e| Fault("send", e))?,
-        };
+        let nwritten = send(fd, usrbuf);
         usrbuf = usrbuf.get(nwritten..).unwrap_or_default();
     }
-    Ok(())
 }
 
-/// The echo service: report each line, send it back.
-fn echo(connfd: Fd, buf: &mut Buf, quiet: bool) -> Result<(), Fault> {
+/// The echo service: reports each line and sends it back.
+fn echo(connfd: Fd, buf: &mut Buf) {
     let mut rio = rio_readinitb(connfd, buf);
-    loop {
-        let lines = rio_readlines(&mut rio, MAXN - 1)?;
-        if lines.is_empty() {
-            return Ok(());
-        }
-        if !quiet {
-            report(lines);
-        }
-        rio_writen(connfd, lines)?;
+    while let Some(lines) = rio_readlines(&mut rio, MAXN - 1) {
+        report(lines, MAXN - 1);
+        rio_writen(connfd, lines);
     }
 }
 
-/// The letter 13 places on; any other byte as it is.
+/// Rotates an ASCII letter by 13; any other byte stays.
 fn rot13_char(c: u8) -> u8 {
     match c {
         b'a'..=b'm' | b'A'..=b'M' => c + 13,
@@ -129,133 +106,65 @@ fn rot13_char(c: u8) -> u8 {
     }
 }
 
-/// The rot13 service.
-fn child_run(fd: Fd, outbuf: &mut Buf) -> Result<(), Fault> {
+/// The rot13 service: sends each line back with its letters rotated.
+fn child_run(fd: Fd, outbuf: &mut Buf) {
     let mut rio = rio_readinitb(fd, outbuf);
-    loop {
-        let lines = rio_readlines(&mut rio, MAX_LINE)?;
-        if lines.is_empty() {
-            return Ok(());
-        }
-        rot13(lines);
-        rio_writen(fd, lines)?;
+    while let Some(lines) = rio_readlines(&mut rio, MAX_LINE) {
+        let (blocks, rest) = lines.as_chunks_mut();
+        blocks.iter_mut().for_each(|block| *block = rot13_block(*block));
+        rest.iter_mut().for_each(|ch| *ch = rot13_char(*ch));
+        rio_writen(fd, lines);
     }
 }
 
-/// Reaps every child that has ended: one signal may stand for many.
+/// Reaps every child that has ended: signals do not queue.
 extern "C" fn sigchld_handler(_sig: i32) {
-    while children::room()
-        && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
-    {
-        children::ended(pid, status);
-    }
+    while waitpid() > 0 {}
 }
 
-/// A listening socket, bound to `host`, or without one to every address of
-/// both families, or of IPv4 where there is no IPv6; the first on its port, or
-/// `another` beside it.
-fn open_listenfd(
-    host: Option<IpAddr>,
-    port: u16,
-    another: bool,
-) -> Result<Fd, (SocketAddr, Fault)> {
-    let any = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-    let candidates = host.as_ref().map_or(&any[..], core::slice::from_ref);
-    let mut failed = (SocketAddr::new(any[0], port), Fault("socket", Errno::AFNOSUPPORT));
-    for &host in candidates {
-        let addr = SocketAddr::new(host, port);
-        match bound_socket(&addr, another) {
-            Ok(listenfd) => {
-                listen(listenfd, LISTENQ).map_err(|e| (addr, Fault("listen", e)))?;
-                return Ok(listenfd);
-            }
-            // The first failure is the one that matters, unless the machine lacks that family.
-            Err(fault) if failed.1.1 == Errno::AFNOSUPPORT => failed = (addr, fault),
-            Err(_) => {}
+/// Listens on the port at the first address that can be bound; nothing if there
+/// is none.
+fn open_listenfd(port: u16) -> Option<Fd> {
+    let mut listp = getaddrinfo(port);
+    let listenfd = loop {
+        let p = listp.next()?;
+        let Some(listenfd) = socket(&p) else {
+            continue;
+        };
+        setsockopt(listenfd, SOL_SOCKET, SO_REUSEADDR, 1);
+        if bind(listenfd, &p) {
+            break listenfd;
         }
-    }
-    Err(failed)
+        close(listenfd);
+    };
+    listen(listenfd, LISTENQ);
+    Some(listenfd)
 }
 
-/// One candidate of `open_listenfd`.
-fn bound_socket(addr: &SocketAddr, another: bool) -> Result<Fd, Fault> {
-    let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    let fd = sys::socket(family).map_err(|e| Fault("socket", e))?;
-    // Bind again at once after a restart, though old connections are in TIME_WAIT.
-    let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &[1]);
-    if another {
-        let _ = setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, &[1]);
-    }
-    if addr.ip() == Ipv6Addr::UNSPECIFIED {
-        // Whatever the system's default: IPv4 clients too.
-        let _ = setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &[0]);
-    }
-    bind(fd, addr).inspect_err(|_| close(fd)).map_err(|e| Fault("bind", e))?;
-    Ok(fd)
-}
-
+/// Accepts for ever, a child for each connection.
+#[unsafe(no_mangle)] // SAFETY: `sys` calls it by this name, with this signature
 fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
-    fault::start();
-    drain::on_signals();
-    let inherited = activation::socket(env);
-    let options = args::parse(args, inherited.is_some());
-    children::limit(&options);
-    sys::signal(Signal::CHILD, Handler::Call(sigchld_handler));
-    sys::signal(Signal::PIPE, Handler::Ignore);
-    let listenfd =
-        match inherited.map_or_else(|| open_listenfd(options.host, options.port, false), Ok) {
-            Ok(listenfd) => listenfd,
-            Err((addr, fault)) => fault.die(Some(&addr)),
-        };
-    let listenfd = start(listenfd, inherited.is_some(), &options);
+    let handed_over = sd_listen_fds(env);
+    let options = getopt(args, handed_over.is_some());
+    catch_signals();
+    signal(SIGCHLD, Some(sigchld_handler));
+    signal(SIGPIPE, SIG_IGN);
+    let port = options.port.get().unwrap_or(SERV_PORT);
+    let Some(listenfd) = handed_over.or_else(|| open_listenfd(port)) else {
+        error_();
+    };
+    ready(listenfd);
     loop {
-        children::wait_for_place();
-        let Some((connfd, client)) = fault::accept(listenfd) else {
-            drain::drain(options.grace, sigchld_handler);
-        };
-        if let Some(n) = children::admit(&client) {
-            drain::connected(connfd);
-            match sys::fork() {
-                Ok(None) => {
-                    close(listenfd);
-                    children::tell_start(&client, n);
-                    idle::limit(connfd, options.idle);
-                    let served = match options.service {
-                        Service::Echo => echo(connfd, buf, options.quiet),
-                        Service::Rot13 => child_run(connfd, buf),
-                    };
-                    if let Err(fault) = served {
-                        fault.end(connfd);
-                    }
-                    close(connfd);
-                    sys::_exit(0);
-                }
-                Ok(Some(pid)) => children::forked(pid, &client),
-                Err(e) => children::not_forked(&client, e),
+        let connfd = accept(listenfd);
+        if fork(connfd) == 0 {
+            close(listenfd);
+            match options.service.get() {
+                Service::Echo => echo(connfd, buf),
+                Service::Rot13 => child_run(connfd, buf),
             }
+            close(connfd);
+            _exit(0);
         }
         close(connfd);
     }
-}
-
-/// What C has no counterpart of: the limits, and the line that tells people,
-/// scripts and tests that, and where, the server is ready.
-fn start(listenfd: Fd, inherited: bool, options: &Options) -> Fd {
-    let name = match options.service {
-        Service::Echo => "echo",
-        Service::Rot13 => "rot13",
-    };
-    let addr = match sys::getsockname(listenfd) {
-        Ok(addr) => addr,
-        Err(e) => Fault("getsockname", e).die(None),
-    };
-    idle::find_dead_peers(listenfd);
-    drain::listening(listenfd);
-    acceptors::open(listenfd, inherited, addr.port(), options);
-    if let Some(ids) = options.user {
-        confine::become_user(ids);
-    }
-    confine::confine();
-    message(|line| _ = line.str(name).str(" listening on ").addr(&addr));
-    acceptors::start(listenfd, options)
 }

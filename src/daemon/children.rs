@@ -1,0 +1,89 @@
+//! The table of children, and the two limits on their number.
+
+use super::options::{MOST_CHILDREN, OPTIONS};
+use crate::sys::{Global, Sockaddr};
+use core::cell::Cell;
+use rustix::process::Pid;
+
+const MOST: usize = MOST_CHILDREN as usize;
+
+#[repr(C)]
+pub struct Table {
+    count: Cell<usize>,
+    /// The client that was accepted last.
+    client: Cell<Sockaddr>,
+    /// The children in the first `count` places, in no order.
+    pids: [Cell<i32>; MOST],
+    clients: [Cell<Sockaddr>; MOST],
+}
+
+/// Only the parent has this memory: it lies behind everything else (link.ld),
+/// and a fork does not copy it.
+// SAFETY: it is all zeros, as `.bss` is.
+#[unsafe(link_section = ".bss.parent")]
+pub static TABLE: Global<Table> = Global(Table {
+    count: Cell::new(0),
+    client: Cell::new(Sockaddr::NONE),
+    pids: [const { Cell::new(0) }; _],
+    clients: [const { Cell::new(Sockaddr::NONE) }; _],
+});
+
+pub fn count() -> usize {
+    TABLE.count.get().min(MOST)
+}
+
+/// Whether there are as many children as there may be.
+pub fn is_full() -> bool {
+    count() >= OPTIONS.max_children.get() as usize
+}
+
+/// Notes the client whose child is forked next. False if its source has as many
+/// children as it may have.
+pub fn admit(client: Sockaddr) -> bool {
+    TABLE.client.set(client);
+    let most = OPTIONS.max_per_source.get() as usize;
+    let clients = TABLE.clients.iter().take(count());
+    most == MOST || clients.filter(|other| source(other.get()) == source(client)).count() < most
+}
+
+/// The client that was admitted last.
+pub fn client() -> Sockaddr {
+    TABLE.client.get()
+}
+
+/// Adds a child of the client that was admitted last, and returns that client.
+pub fn add(pid: Pid) -> Sockaddr {
+    let (n, client) = (count(), client());
+    TABLE.pids[n % MOST].set(pid.as_raw_pid());
+    TABLE.clients[n % MOST].set(client);
+    TABLE.count.set(n + 1);
+    client
+}
+
+/// Removes a child and returns its client; nothing for a process that is not a
+/// child of ours but was left to us as process 1 (init(1)).
+pub fn remove(pid: Pid) -> Option<Sockaddr> {
+    // The newest is looked at first: a short connection ends before old ones.
+    let pids = TABLE.pids.get(..count())?;
+    let i = pids.iter().rposition(|other| other.get() == pid.as_raw_pid())?;
+    let (client, last) = (TABLE.clients[i % MOST].get(), pids.len() - 1);
+    TABLE.pids[i % MOST].set(TABLE.pids[last % MOST].get());
+    TABLE.clients[i % MOST].set(TABLE.clients[last % MOST].get());
+    TABLE.count.set(last);
+    Some(client)
+}
+
+/// The pids of all children. No child may end while they are read.
+pub fn pids() -> impl Iterator<Item = Pid> {
+    TABLE.pids.iter().take(count()).filter_map(|pid| Pid::from_raw(pid.get()))
+}
+
+/// What counts as one source: an IPv4 address, or the /64 network of an IPv6
+/// address.
+fn source(client: Sockaddr) -> [u8; 8] {
+    match client.v4() {
+        // No IPv6 network begins with 32 ones: they are multicast (RFC 4291, section 2.7).
+        Some([a, b, c, d]) => [255, 255, 255, 255, a, b, c, d],
+        None => *client.v6.first_chunk().unwrap(),
+    }
+}

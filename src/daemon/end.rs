@@ -1,0 +1,163 @@
+//! The end of the server and of a child. SIGTERM, SIGINT and SIGHUP let every
+//! child answer what its client has sent (the drain). A second one, SIGQUIT or
+//! the end of the grace time resets the connections that are left.
+
+use super::options::OPTIONS;
+use super::{children, log};
+use crate::sys::{self, Fd, Global, Sigset, signal};
+use core::cell::Cell;
+use core::ffi::c_int;
+use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use rustix::fd::AsRawFd;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::thread::Timespec;
+
+/// What a stop does to the children, in the order in which it is tried.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Serving,
+    Drain,
+    Reset,
+    Kill,
+}
+
+static STAGE: Global<Cell<Stage>> = Global(Cell::new(Stage::Serving));
+/// The signal that asked for the stage, or 0.
+static SIGNAL: Global<Cell<c_int>> = Global(Cell::new(0));
+static PARENT: Global<Cell<i32>> = Global(Cell::new(0));
+static LISTENFD: Global<Cell<i32>> = Global(Cell::new(0));
+static CONNFD: Global<Cell<i32>> = Global(Cell::new(0));
+/// Why this child ends: an errno, or 0 for the end of file.
+static REASON: Global<Cell<c_int>> = Global(Cell::new(0));
+
+/// What the parent blocks while it does not wait.
+const PARENT_BLOCKS: Sigset = Sigset::of(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);
+/// What a child blocks: it has no children.
+const CHILD_BLOCKS: Sigset = Sigset::of(&[SIGCHLD]);
+
+/// Catches the signals that end the server. From now on the parent takes signals
+/// only where it waits, so a handler never meets it between two steps.
+pub fn catch_signals() {
+    PARENT.set(getpid().as_raw_pid());
+    sys::sigmask(PARENT_BLOCKS);
+    sys::sigaltstack(0);
+    for signum in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        signal(signum, Some(stop_handler));
+    }
+}
+
+/// The parent goes to the next stage. A child, which has CONNFD, ends.
+extern "C" fn stop_handler(signum: c_int) {
+    if getpid().as_raw_pid() == PARENT.get() {
+        SIGNAL.set(signum);
+        next_stage(signum == SIGQUIT);
+    } else if let Some(connfd) = sys::fd(CONNFD.get()) {
+        match signum {
+            SIGQUIT => reset(connfd, Errno::INTR),
+            _ => stop_reading(connfd, Errno::INTR),
+        }
+    }
+}
+
+/// The first time the listening socket is closed. Then accept fails, whether it
+/// is waiting now or called later.
+fn next_stage(skip_drain: bool) {
+    let stage = STAGE.replace(match STAGE.get() {
+        Stage::Serving if !skip_drain => Stage::Drain,
+        Stage::Serving | Stage::Drain => Stage::Reset,
+        Stage::Reset | Stage::Kill => Stage::Kill,
+    });
+    if stage == Stage::Serving
+        && let Some(listenfd) = sys::fd(LISTENFD.get())
+    {
+        sys::close(listenfd);
+    }
+}
+
+/// Takes signals during `call`. One that comes before the call begins is not
+/// missed: a child that ended has left the table by then, and a stop has closed
+/// the listening socket.
+pub fn with_signals<T>(call: impl FnOnce() -> T) -> T {
+    sys::sigmask(Sigset::of(&[]));
+    let result = call();
+    sys::sigmask(PARENT_BLOCKS);
+    result
+}
+
+/// Lets `stop_handler` close the listening socket.
+pub fn listening(listenfd: Fd) {
+    LISTENFD.set(listenfd.as_raw_fd());
+}
+
+pub fn is_stopping() -> bool {
+    STAGE.get() != Stage::Serving
+}
+
+/// Waits for the children, stage by stage, and ends the program.
+pub fn drain() -> ! {
+    loop {
+        let stage = STAGE.get();
+        let (event, signal, seconds) = match stage {
+            Stage::Serving | Stage::Drain => ("drain", Signal::TERM, OPTIONS.grace_seconds.get()),
+            Stage::Reset => ("reset", Signal::QUIT, 1),
+            Stage::Kill => ("kill", Signal::KILL, 1),
+        };
+        log::stopping(event, SIGNAL.take());
+        for pid in children::pids() {
+            let _ = kill_process(pid, signal);
+            if stage == Stage::Reset {
+                // A stopped child cannot reset its connection.
+                let _ = kill_process(pid, Signal::CONT);
+            }
+        }
+        let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
+        while STAGE.get() == stage {
+            if children::count() == 0 {
+                log::stopping("drained", 0);
+                sys::_exit(0);
+            }
+            if !sys::pause(Some(&mut left)) {
+                next_stage(true);
+                break;
+            }
+        }
+    }
+}
+
+/// Tells the child that is forked next its connection. The parent does it, so
+/// there is no moment at which a signal finds the child without it.
+pub fn connected(connfd: Fd) {
+    // It is the lowest free number, so it nearly always is the same. A write
+    // would copy the page, which the last child shares.
+    if CONNFD.get() != connfd.as_raw_fd() {
+        CONNFD.set(connfd.as_raw_fd());
+    }
+}
+
+/// The first step of a child: it takes signals all the time.
+pub fn in_child() {
+    sys::sigaltstack(libc::SS_DISABLE);
+    sys::sigmask(CHILD_BLOCKS);
+}
+
+/// Lets recv give what has arrived and then the end of file.
+pub fn stop_reading(connfd: Fd, reason: Errno) {
+    REASON.set(reason.raw_os_error());
+    let _ = shutdown(connfd, Shutdown::Read);
+}
+
+/// Ends a child whose client may lack an answer. The reset tells the client
+/// (socket(7), SO_LINGER; RFC 9293, section 3.6).
+pub fn reset(connfd: Fd, reason: Errno) -> ! {
+    // On, for 0 seconds.
+    let _ = sys::setsockopt(connfd, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+    sys::_exit(reason.raw_os_error())
+}
+
+/// The exit status of a child that has answered everything: the errno of what
+/// ended its input, or 0 for its client's end of file.
+pub fn reason() -> c_int {
+    REASON.get()
+}

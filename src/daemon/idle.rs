@@ -1,0 +1,41 @@
+//! Connections on which nothing happens: silent clients and dead ones.
+
+use super::options::OPTIONS;
+use crate::sys::{self, Fd, Global, setsockopt};
+use core::cell::Cell;
+use libc::{IPPROTO_TCP, SOL_SOCKET};
+
+/// Makes recv and send on a connection fail with EAGAIN after the idle limit
+/// without a byte (socket(7), SO_RCVTIMEO).
+pub fn limit(connfd: Fd) {
+    let seconds = OPTIONS.idle_seconds.get();
+    if seconds > 0 {
+        // Two 64-bit numbers, little-endian: seconds and microseconds.
+        let timeval = [seconds, 0, 0, 0];
+        let _ = setsockopt(connfd, SOL_SOCKET, libc::SO_RCVTIMEO, &timeval);
+        let _ = setsockopt(connfd, SOL_SOCKET, libc::SO_SNDTIMEO, &timeval);
+    }
+}
+
+/// Whether the client, which has sent nothing, has taken some of its answers
+/// since this was last asked. The first time the answer is yes if there are any.
+pub fn is_taking(connfd: Fd) -> bool {
+    static LAST_LEFT: Global<Cell<u32>> = Global(Cell::new(0));
+    let left = sys::unacknowledged(connfd);
+    let last = LAST_LEFT.replace(left);
+    left > 0 && (last == 0 || left < last)
+}
+
+/// Lets TCP keep-alive find a peer that is gone, in two minutes: a probe after
+/// one minute of silence, and three more (tcp(7), TCP_KEEPIDLE). Connections
+/// inherit this from the listening socket.
+pub fn keep_alive(listenfd: Fd) {
+    for (level, option, value) in [
+        (SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (IPPROTO_TCP, libc::TCP_KEEPIDLE, 60),
+        (IPPROTO_TCP, libc::TCP_KEEPINTVL, 20),
+        (IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
+    ] {
+        let _ = setsockopt(listenfd, level, option, &[value]);
+    }
+}

@@ -1,0 +1,132 @@
+//! How the listening socket comes about: opened here, or handed over.
+
+use super::options::{OPTIONS, Service};
+use super::{confine, end, idle};
+use crate::sys::{self, Fd, Global, Sockaddr, Strings, message, number, split_once};
+use core::cell::Cell;
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::process::getpid;
+
+/// The call that failed first, its address and its error.
+#[derive(Clone, Copy)]
+struct Fault(&'static str, Sockaddr, Errno);
+
+static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
+
+/// Keeps the first fault, since that is the one that matters, unless it says
+/// that the machine lacks the family.
+fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
+    if FAULT.get().is_none_or(|Fault(_, _, first)| first == Errno::AFNOSUPPORT) {
+        FAULT.set(Some(Fault(call, addr, e)));
+    }
+}
+
+/// The C's `error_`: tells the call that failed, and why, and ends the program.
+pub fn error_() -> ! {
+    message(|line| {
+        if let Some(Fault(call, addr, e)) = FAULT.get() {
+            line.str(call);
+            if addr.family != 0 {
+                line.str(" ").addr(&addr);
+            }
+            line.str(": ").strerror(e);
+        }
+    });
+    sys::_exit(1)
+}
+
+/// Like `error_`, for a call that has just failed.
+pub fn die(call: &'static str, e: Errno) -> ! {
+    FAULT.set(Some(Fault(call, Sockaddr::NONE, e)));
+    error_()
+}
+
+/// getaddrinfo(3): the addresses to try. Without a host that is every address of
+/// both families, and, where there is no IPv6, every IPv4 address.
+pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
+    let host = OPTIONS.host.get();
+    let list =
+        if host.family == 0 { [Sockaddr::ANY6, Sockaddr::ANY] } else { [host, Sockaddr::NONE] };
+    list.into_iter().filter(|addr| addr.family != 0).map(move |addr| addr.with_port(port))
+}
+
+/// socket(2), with the options that the command line asks for.
+pub fn socket(p: &Sockaddr) -> Option<Fd> {
+    let fd = sys::socket(p.family).inspect_err(|&e| keep("socket", *p, e)).ok()?;
+    if (p.family, p.v6) == (Sockaddr::ANY6.family, Sockaddr::ANY6.v6) {
+        // IPv4 clients too, whatever the system's default is.
+        setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
+    }
+    if OPTIONS.reuse_port.get() {
+        setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
+    }
+    Some(fd)
+}
+
+/// setsockopt(2), for an int. Like the C, it goes on without the option.
+pub fn setsockopt(fd: Fd, level: i32, optname: i32, optval: u32) {
+    let _ = sys::setsockopt(fd, level, optname, &[optval]);
+}
+
+/// bind(2); whether it succeeded.
+pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
+    sys::bind(fd, addr).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
+}
+
+/// listen(2). A failure ends the program.
+pub fn listen(fd: Fd, backlog: i32) {
+    if let Err(e) = rustix::net::listen(fd, backlog) {
+        die("listen", e);
+    }
+}
+
+/// The first descriptor that is handed over.
+const SD_LISTEN_FDS_START: i32 = 3;
+
+/// The listening socket that systemd has opened for this process, if the
+/// environment names one (sd_listen_fds(3)).
+pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
+    let (mut pid, mut fds) = (0, 0);
+    for variable in env {
+        let (name, value) = split_once(variable, b'=');
+        let place = match name {
+            b"LISTEN_PID" => &mut pid,
+            b"LISTEN_FDS" => &mut fds,
+            _ => continue,
+        };
+        *place = number(value.unwrap_or_default(), i32::MAX as u32).unwrap_or(0);
+    }
+    if pid != getpid().as_raw_pid() as u32 {
+        return None;
+    }
+    if fds != 1 {
+        message(|line| _ = line.str("LISTEN_FDS is not 1"));
+        sys::_exit(1)
+    }
+    let listenfd = sys::fd(SD_LISTEN_FDS_START)?;
+    // A socket that listens already gets the longest queue that the system
+    // allows. A socket that cannot listen fails here.
+    if let Err(e) = rustix::net::listen(listenfd, i32::MAX) {
+        die("LISTEN_FDS", e);
+    }
+    // See `sys::socket`: it keeps the numbers of the standard streams in use.
+    if let Ok(fd) = sys::socket(libc::AF_INET as u16) {
+        sys::close(fd);
+    }
+    // accept must block.
+    let _ = ioctl_fionbio(listenfd, false);
+    Some(listenfd)
+}
+
+/// Does the last things before the first connection and writes the ready line.
+pub fn ready(listenfd: Fd) {
+    let addr = sys::getsockname(listenfd).unwrap_or_else(|e| die("getsockname", e));
+    idle::keep_alive(listenfd);
+    end::listening(listenfd);
+    confine::confine();
+    let service = match OPTIONS.service.get() {
+        Service::Echo => "echo",
+        Service::Rot13 => "rot13",
+    };
+    message(|line| _ = line.str(service).str(" listening on ").addr(&addr));
+}

@@ -1,0 +1,121 @@
+//! What the C lacks and a service needs to be left running. As in CS:APP, a
+//! wrapper has the name of the call that it makes and deals with what can go
+//! wrong, so that the server reads as if nothing could.
+
+mod children;
+mod confine;
+mod end;
+mod idle;
+mod listen;
+mod log;
+mod options;
+
+use crate::sys::{self, Fd};
+pub use end::catch_signals;
+pub use listen::{bind, error_, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
+use options::OPTIONS;
+pub use options::{Service, getopt};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::process::{WaitOptions, wait};
+use rustix::thread::Timespec;
+
+/// Time between two attempts of accept(2) when the system lacks something.
+const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// accept(2), for a client that may have a child. It waits while there are as
+/// many children as there may be, and for memory and descriptors. Once a signal
+/// has asked for the end, it does not return.
+pub fn accept(listenfd: Fd) -> Fd {
+    loop {
+        while children::is_full() && !end::is_stopping() {
+            sys::pause(None);
+        }
+        let accepted = end::with_signals(|| sys::accept(listenfd));
+        match accepted {
+            Ok((connfd, client)) if children::admit(client) => return connfd,
+            Ok((connfd, client)) => {
+                log::refused(client);
+                sys::close(connfd);
+            }
+            Err(_) if end::is_stopping() => end::drain(),
+            Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => listen::die("accept", e),
+            Err(e) => {
+                log::accept_failed(e);
+                sys::pause(Some(&mut { RETRY }));
+            }
+        }
+    }
+}
+
+/// fork(2): 0 in the child, -1 if it failed. The child is ready to serve.
+pub fn fork(connfd: Fd) -> i32 {
+    end::connected(connfd);
+    match sys::fork() {
+        Ok(None) => {
+            end::in_child();
+            idle::limit(connfd);
+            0
+        }
+        Ok(Some(pid)) => {
+            log::accepted(pid, children::add(pid));
+            pid.as_raw_pid()
+        }
+        Err(e) => {
+            log::fork_failed(e, children::client());
+            -1
+        }
+    }
+}
+
+/// waitpid(2) with WNOHANG, for any child: its pid, or 0 if none has ended.
+pub fn waitpid() -> i32 {
+    match wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            if let Some(client) = children::remove(pid) {
+                log::ended(pid, client, status);
+            }
+            pid.as_raw_pid()
+        }
+        _ => 0,
+    }
+}
+
+/// recv(2): the number of bytes, 0 at the end of file. An error ends the child.
+/// The idle limit acts as an end of file.
+pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
+    loop {
+        match retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty())) {
+            Ok((n, _)) => return n,
+            Err(Errno::AGAIN) if idle::is_taking(fd) => {}
+            Err(Errno::AGAIN) => {
+                end::stop_reading(fd, Errno::AGAIN);
+                return 0;
+            }
+            Err(e) => end::reset(fd, e),
+        }
+    }
+}
+
+/// send(2): the number of bytes. An error ends the child.
+pub fn send(fd: Fd, buf: &[u8]) -> usize {
+    match retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty())) {
+        Ok(n) => n,
+        Err(Errno::AGAIN) if idle::is_taking(fd) => 0,
+        Err(e) => end::reset(fd, e),
+    }
+}
+
+/// printf(3) for a burst of lines: `server received N bytes` for each, unless
+/// the server is quiet.
+pub fn report(lines: &[u8], maxlen: usize) {
+    if !OPTIONS.quiet.get() {
+        sys::report(lines, maxlen);
+    }
+}
+
+/// _exit(2) of a child that has answered everything.
+pub fn _exit(_status: i32) -> ! {
+    sys::_exit(end::reason())
+}

@@ -1,0 +1,163 @@
+//! Numeric addresses, like inet_pton(3) and inet_ntop(3). Those of `core::net`
+//! can panic or need `core::fmt`, which is larger than the server.
+
+use super::print::Line;
+use libc::{AF_INET, AF_INET6};
+
+/// An IPv4 or IPv6 address with its port, as the kernel has it: a `sockaddr_in6`,
+/// in which family, port and IPv4 address stand as in a `sockaddr_in` (ip(7), ipv6(7)).
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Sockaddr {
+    /// 0 if this is no address.
+    pub family: u16,
+    port: [u8; 2],
+    v4: [u8; 4],
+    pub v6: [u8; 16],
+    scope_id: u32,
+}
+
+impl Sockaddr {
+    pub const NONE: Sockaddr =
+        Sockaddr { family: 0, port: [0; 2], v4: [0; 4], v6: [0; 16], scope_id: 0 };
+    /// Every IPv4 address.
+    pub const ANY: Sockaddr = Sockaddr { family: AF_INET as u16, ..Sockaddr::NONE };
+    /// Every IPv6 address.
+    pub const ANY6: Sockaddr = Sockaddr { family: AF_INET6 as u16, ..Sockaddr::NONE };
+
+    pub fn with_port(self, port: u16) -> Sockaddr {
+        Sockaddr { port: port.to_be_bytes(), ..self }
+    }
+
+    /// The IPv4 address, also one that is mapped into IPv6 (RFC 4291, section 2.5.5.2).
+    #[inline(never)]
+    pub fn v4(&self) -> Option<[u8; 4]> {
+        match self.v6 {
+            _ if i32::from(self.family) == AF_INET => Some(self.v4),
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d] => Some([a, b, c, d]),
+            _ => None,
+        }
+    }
+}
+
+/// An IPv4 address of four decimal numbers, or an IPv6 address (RFC 4291,
+/// section 2.2), with port 0; nothing for any other text.
+pub fn inet_pton(text: &[u8]) -> Option<Sockaddr> {
+    match parse_v4(text) {
+        Some(v4) => Some(Sockaddr { v4, ..Sockaddr::ANY }),
+        None => Some(Sockaddr { v6: parse_v6(text)?, ..Sockaddr::ANY6 }),
+    }
+}
+
+/// A number of decimal digits and nothing else, at most `max`.
+#[inline(never)]
+pub fn number(text: &[u8], max: u32) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u32, |n, &c| {
+        let digit = (c as char).to_digit(10)?;
+        n.checked_mul(10)?.checked_add(digit).filter(|&n| n <= max)
+    })
+}
+
+/// The text before the first `separator`, and the text behind it if there is one.
+#[inline(never)]
+pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
+    let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());
+    (text.get(..at).unwrap_or_default(), text.get(at + 1..))
+}
+
+#[inline(never)]
+fn parse_v4(text: &[u8]) -> Option<[u8; 4]> {
+    let (mut octets, mut rest) = ([0; 4], Some(text));
+    for octet in &mut octets {
+        let part;
+        (part, rest) = split_once(rest?, b'.');
+        // inet_aton(3) takes a number with a leading zero as octal.
+        if part.len() > 1 && part.first() == Some(&b'0') {
+            return None;
+        }
+        *octet = number(part, 255)? as u8;
+    }
+    rest.is_none().then_some(octets)
+}
+
+fn parse_v6(text: &[u8]) -> Option<[u8; 16]> {
+    let gap = text.windows(2).position(|two| two == b"::");
+    let (mut octets, n) = parse_groups(text.get(..gap.unwrap_or(text.len()))?, gap.is_none())?;
+    let Some(gap) = gap else {
+        return (n == 16).then_some(octets);
+    };
+    let (after, m) = parse_groups(text.get(gap + 2..)?, true)?;
+    // "::" stands for one group of zeros at least.
+    let start = 16usize.checked_sub(m).filter(|&start| start > n)?;
+    octets.get_mut(start..)?.iter_mut().zip(after).for_each(|(octet, after)| *octet = after);
+    Some(octets)
+}
+
+/// The octets of hexadecimal groups between colons, and their number. The last
+/// two groups of an address may be written as an IPv4 address.
+#[inline(never)]
+fn parse_groups(text: &[u8], at_end: bool) -> Option<([u8; 16], usize)> {
+    let (mut octets, mut n) = ([0; 16], 0);
+    let mut rest = (!text.is_empty()).then_some(text);
+    while let Some(text) = rest {
+        let part;
+        (part, rest) = split_once(text, b':');
+        if at_end
+            && rest.is_none()
+            && let Some(v4) = parse_v4(part)
+        {
+            *octets.get_mut(n..)?.first_chunk_mut()? = v4;
+            return Some((octets, n + 4));
+        }
+        if part.is_empty() || part.len() > 4 {
+            return None;
+        }
+        let group = part
+            .iter()
+            .try_fold(0, |group, &c| Some(group << 4 | (c as char).to_digit(16)? as u16));
+        *octets.get_mut(n..)?.first_chunk_mut()? = group?.to_be_bytes();
+        n += 2;
+    }
+    Some((octets, n))
+}
+
+impl Line<'_> {
+    /// Appends `127.0.0.1:7007` or `[::1]:7007` (RFC 5952, section 6).
+    #[inline(never)]
+    pub fn addr(&mut self, addr: &Sockaddr) -> &mut Self {
+        match addr.v4() {
+            Some(octets) => {
+                for (i, &octet) in octets.iter().enumerate() {
+                    self.str(if i > 0 { "." } else { "" }).num(octet.into());
+                }
+            }
+            None => _ = self.str("[").ipv6(&addr.v6).str("]"),
+        }
+        self.str(":").num(u16::from_be_bytes(addr.port).into())
+    }
+
+    /// The longest run of zeros, the first of equals, is written as "::"
+    /// (RFC 5952, section 4.2).
+    fn ipv6(&mut self, octets: &[u8; 16]) -> &mut Self {
+        let groups = octets.as_chunks::<2>().0;
+        let (mut gap, mut zeros) = (8, 1);
+        for start in 0..8 {
+            let run = groups.iter().skip(start).take_while(|&&group| group == [0, 0]).count();
+            if run > zeros {
+                (gap, zeros) = (start, run);
+            }
+        }
+        for (i, &group) in groups.iter().enumerate() {
+            if i == gap {
+                self.str("::");
+            } else if i < gap || i >= gap + zeros {
+                self.str(if i > 0 && i != gap + zeros { ":" } else { "" });
+                self.digits(u16::from_be_bytes(group).into(), 16);
+            }
+        }
+        self
+    }
+}

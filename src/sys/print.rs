@@ -1,0 +1,113 @@
+//! Lines of text on the stack, like printf(3). Most functions here are not
+//! inlined: that would be a quarter of the program.
+
+use super::call::{Fd, STDERR, STDOUT};
+use super::mem::{copy, memchr};
+use core::mem::MaybeUninit;
+use rustix::io::{retry_on_intr, write};
+
+/// Bytes of text that a `Line` holds. Less than PIPE_BUF, so the text of one
+/// `write` stays in one piece when others write to the same pipe (pipe(7)).
+const CAPACITY: usize = 512;
+
+/// The memory of a `Line`.
+type Text = [MaybeUninit<u8>; CAPACITY];
+
+pub struct Line<'a> {
+    text: &'a mut Text,
+    len: usize,
+}
+
+/// Writes one line to standard error: `forkline: ` and the text that `build` appends.
+pub fn message(build: impl FnOnce(&mut Line)) {
+    let mut text = [MaybeUninit::uninit(); CAPACITY];
+    let mut line = Line { text: &mut text, len: 0 };
+    build(line.str("forkline: "));
+    line.str("\n").write(STDERR);
+}
+
+impl Line<'_> {
+    /// Appends `text`, or as much of it as there is room for.
+    pub fn str(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    #[inline(never)]
+    pub fn bytes(&mut self, text: &[u8]) -> &mut Self {
+        let len = self.len.min(CAPACITY);
+        self.len = len + copy(&mut self.text[len..], text);
+        self
+    }
+
+    #[inline(never)]
+    pub fn num(&mut self, n: usize) -> &mut Self {
+        self.digits(n, 10)
+    }
+
+    /// Appends `n` in base `base`, at most 16, in lower case.
+    #[inline(never)]
+    pub fn digits(&mut self, n: usize, base: usize) -> &mut Self {
+        if n >= base {
+            self.digits(n / base, base);
+        }
+        let digit = (n % base) as u8;
+        self.bytes(&[if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }])
+    }
+
+    /// Appends the beginning of a text that a user typed, safe for a terminal.
+    pub fn typed(&mut self, text: &[u8]) -> &mut Self {
+        for &c in text.iter().take(64) {
+            self.bytes(&[if matches!(c, b' '..=b'~') { c } else { b'?' }]);
+        }
+        self.str(if text.len() > 64 { "..." } else { "" })
+    }
+
+    /// Writes the text with one `write` and empties it. An error is ignored:
+    /// there is nobody left to tell.
+    #[inline(never)]
+    fn write(&mut self, fd: Fd) {
+        let len = self.len.min(CAPACITY);
+        // SAFETY: `bytes` and `append` have written these.
+        let text = unsafe { self.text[..len].assume_init_ref() };
+        let _ = retry_on_intr(|| write(fd, text));
+        self.len = 0;
+    }
+
+    /// Appends `line`, which has at most `LONGEST` bytes, by a copy of `LONGEST`.
+    fn append(&mut self, line: &Line) {
+        let text: Option<&[MaybeUninit<u8>; LONGEST]> = line.text.first_chunk();
+        let free = self.text.get_mut(self.len..).and_then(|free| free.first_chunk_mut());
+        if let (Some(text), Some(free)) = (text, free) {
+            *free = *text;
+            self.len += line.len.min(LONGEST);
+        }
+    }
+}
+
+/// Bytes of a report, at most.
+const LONGEST: usize = 32;
+
+/// Writes `server received N bytes` to standard output for each line in `lines`
+/// and for each piece of `maxlen` bytes of a longer line. Lines of the same
+/// length in a row share one text.
+pub fn report(mut lines: &[u8], maxlen: usize) {
+    let mut texts = ([MaybeUninit::uninit(); CAPACITY], [MaybeUninit::uninit(); CAPACITY]);
+    let mut out = Line { text: &mut texts.0, len: 0 };
+    let mut last = Line { text: &mut texts.1, len: 0 };
+    let mut last_n = 0;
+    while !lines.is_empty() {
+        let longest = lines.len().min(maxlen);
+        let n = memchr(&lines[..longest], b'\n').map_or(longest, |newline| newline + 1);
+        if n != last_n {
+            last.len = 0;
+            last.str("server received ").num(n).str(" bytes\n");
+            last_n = n;
+        }
+        if out.len > CAPACITY - LONGEST {
+            out.write(STDOUT);
+        }
+        out.append(&last);
+        lines = lines.get(n..).unwrap_or_default();
+    }
+    out.write(STDOUT);
+}

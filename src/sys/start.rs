@@ -1,0 +1,74 @@
+//! From the kernel's entry to `main`: the stack, the buffer, the arguments.
+
+use super::global::Global;
+use core::cell::Cell;
+use core::ffi::c_char;
+
+/// Bytes of a connection's buffer, like BUFSIZ of stdio(3).
+pub const BUFSIZ: usize = 128 * 1024;
+
+/// The buffer of a connection.
+pub type Buf = [u8; BUFSIZ];
+
+/// Bytes of the stack. The buffer begins where the stack ends, in the middle of
+/// a page: a short line and the functions that handle it share that page.
+pub const STACK: usize = 4 * 4096 + 2048;
+
+/// The stack and the buffer of the program. It stands first among the writable
+/// pages (link.ld), so a stack that overflows meets the read-only program.
+#[repr(C, align(16))]
+pub struct Memory {
+    stack: [u8; STACK],
+    buf: Buf,
+}
+
+// SAFETY: it is all zeros, as `.bss` is.
+#[unsafe(link_section = ".bss.stack")]
+pub static mut MEMORY: Memory = Memory { stack: [0; _], buf: [0; _] };
+
+/// Where the kernel put the arguments. Handlers run on the stack below them.
+pub static KERNEL_STACK: Global<Cell<usize>> = Global(Cell::new(0));
+
+unsafe extern "Rust" {
+    /// The program's, as in C.
+    safe fn main(args: Strings, env: Strings, buf: &'static mut Buf) -> !;
+}
+
+/// `_start` calls this on `MEMORY.stack`.
+///
+/// # Safety
+///
+/// `stack` is the stack pointer that the kernel set; this is called once.
+pub unsafe extern "C" fn start(stack: *const usize) -> ! {
+    KERNEL_STACK.set(stack as usize);
+    // SAFETY: argc stands first, then argv and a null pointer, then envp
+    // (execve(2); the ABI's process start).
+    let (args, env) = unsafe { (stack.add(1), stack.add(*stack + 2)) };
+    // SAFETY: `start` is called once, so this is the only reference.
+    let buf = unsafe { &mut *(&raw mut MEMORY.buf) };
+    main(Strings(args.cast()), Strings(env.cast()), buf)
+}
+
+/// argv or envp, as bytes.
+#[derive(Clone, Copy)]
+pub struct Strings(*const *const c_char);
+
+impl Iterator for Strings {
+    type Item = &'static [u8];
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<&'static [u8]> {
+        // SAFETY: the array ends with a null pointer, which is not passed; its
+        // strings end with NUL and stay as long as the process.
+        unsafe {
+            let string = *self.0;
+            if string.is_null() {
+                return None;
+            }
+            self.0 = self.0.add(1);
+            // Volatile: the compiler would make this a call of strlen.
+            let len = (0..).take_while(|&i| string.add(i).read_volatile() != 0).count();
+            Some(core::slice::from_raw_parts(string.cast(), len))
+        }
+    }
+}

@@ -145,20 +145,20 @@ fn open_listenfd(port: u16) -> Option<Fd> {
 #[unsafe(no_mangle)] // SAFETY: `sys` calls it by this name, with this signature
 fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
     let handed_over = sd_listen_fds(env);
-    let options = getopt(args, handed_over.is_some());
+    let (service, port) = getopt(args, handed_over.is_some());
     catch_signals();
     signal(SIGCHLD, Some(sigchld_handler));
     signal(SIGPIPE, SIG_IGN);
-    let port = options.port.get().unwrap_or(SERV_PORT);
+    let port = port.unwrap_or(SERV_PORT);
     let Some(listenfd) = handed_over.or_else(|| open_listenfd(port)) else {
         error_();
     };
-    ready(listenfd);
+    ready(listenfd, service);
     loop {
         let connfd = accept(listenfd);
         if fork(connfd) == 0 {
             close(listenfd);
-            match options.service.get() {
+            match service {
                 Service::Echo => echo(connfd, buf),
                 Service::Rot13 => child_run(connfd, buf),
             }

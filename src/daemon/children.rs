@@ -1,6 +1,7 @@
 //! The table of children, and the two limits on their number.
 
-use super::options::{MOST_CHILDREN, OPTIONS};
+use super::options::MOST_CHILDREN;
+use super::options::Setting::{MaxChildren, MaxPerSource};
 use crate::sys::{Global, Sockaddr};
 use core::cell::Cell;
 use rustix::process::Pid;
@@ -34,30 +35,28 @@ pub fn count() -> usize {
 
 /// Whether there are as many children as there may be.
 pub fn is_full() -> bool {
-    count() >= OPTIONS.max_children.get() as usize
+    count() >= MaxChildren.get() as usize
 }
 
-/// Notes the client whose child is forked next. False if its source has as many
-/// children as it may have.
-pub fn admit(client: Sockaddr) -> bool {
-    TABLE.client.set(client);
-    let most = OPTIONS.max_per_source.get() as usize;
+/// Where accept stores the client whose child is forked next.
+pub fn client() -> &'static Cell<Sockaddr> {
+    &TABLE.client
+}
+
+/// Whether the source of `client` may have one more child.
+pub fn may_have_one_more() -> bool {
+    let most = MaxPerSource.get() as usize;
+    let own = source(&TABLE.client);
     let clients = TABLE.clients.iter().take(count());
-    most == MOST || clients.filter(|other| source(other.get()) == source(client)).count() < most
+    most == MOST || clients.filter(|client| source(client) == own).count() < most
 }
 
-/// The client that was admitted last.
-pub fn client() -> Sockaddr {
-    TABLE.client.get()
-}
-
-/// Adds a child of the client that was admitted last, and returns that client.
-pub fn add(pid: Pid) -> Sockaddr {
-    let (n, client) = (count(), client());
+/// Adds a child of `client`.
+pub fn add(pid: Pid) {
+    let n = count();
     TABLE.pids[n % MOST].set(pid.as_raw_pid());
-    TABLE.clients[n % MOST].set(client);
+    TABLE.clients[n % MOST].set(TABLE.client.get());
     TABLE.count.set(n + 1);
-    client
 }
 
 /// Removes a child and returns its client; nothing for a process that is not a
@@ -73,17 +72,19 @@ pub fn remove(pid: Pid) -> Option<Sockaddr> {
     Some(client)
 }
 
-/// The pids of all children. No child may end while they are read.
+/// The pids of all children. No child may be removed while they are read.
 pub fn pids() -> impl Iterator<Item = Pid> {
     TABLE.pids.iter().take(count()).filter_map(|pid| Pid::from_raw(pid.get()))
 }
 
 /// What counts as one source: an IPv4 address, or the /64 network of an IPv6
 /// address.
-fn source(client: Sockaddr) -> [u8; 8] {
-    match client.v4() {
+fn source(client: &Cell<Sockaddr>) -> u64 {
+    let client = client.get();
+    let [a, b, c, d, e, f, g, h, ..] = client.v6;
+    u64::from_be_bytes(match client.v4() {
         // No IPv6 network begins with 32 ones: they are multicast (RFC 4291, section 2.7).
         Some([a, b, c, d]) => [255, 255, 255, 255, a, b, c, d],
-        None => *client.v6.first_chunk().unwrap(),
-    }
+        None => [a, b, c, d, e, f, g, h],
+    })
 }

@@ -2,9 +2,9 @@
 //! child answer what its client has sent (the drain). A second one, SIGQUIT or
 //! the end of the grace time resets the connections that are left.
 
-use super::options::OPTIONS;
+use super::options::Setting::GraceSeconds;
 use super::{children, log};
-use crate::sys::{self, Fd, Global, Sigset, signal};
+use crate::sys::{self, Fd, Global, signal, sigset};
 use core::cell::Cell;
 use core::ffi::c_int;
 use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -33,9 +33,9 @@ static CONNFD: Global<Cell<i32>> = Global(Cell::new(0));
 static REASON: Global<Cell<c_int>> = Global(Cell::new(0));
 
 /// What the parent blocks while it does not wait.
-const PARENT_BLOCKS: Sigset = Sigset::of(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);
+const PARENT_BLOCKS: u64 = sigset(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);
 /// What a child blocks: it has no children.
-const CHILD_BLOCKS: Sigset = Sigset::of(&[SIGCHLD]);
+const CHILD_BLOCKS: u64 = sigset(&[SIGCHLD]);
 
 /// Catches the signals that end the server. From now on the parent takes signals
 /// only where it waits, so a handler never meets it between two steps.
@@ -80,7 +80,7 @@ fn next_stage(skip_drain: bool) {
 /// missed: a child that ended has left the table by then, and a stop has closed
 /// the listening socket.
 pub fn with_signals<T>(call: impl FnOnce() -> T) -> T {
-    sys::sigmask(Sigset::of(&[]));
+    sys::sigmask(sigset(&[]));
     let result = call();
     sys::sigmask(PARENT_BLOCKS);
     result
@@ -100,7 +100,7 @@ pub fn drain() -> ! {
     loop {
         let stage = STAGE.get();
         let (event, signal, seconds) = match stage {
-            Stage::Serving | Stage::Drain => ("drain", Signal::TERM, OPTIONS.grace_seconds.get()),
+            Stage::Serving | Stage::Drain => ("drain", Signal::TERM, GraceSeconds.get()),
             Stage::Reset => ("reset", Signal::QUIT, 1),
             Stage::Kill => ("kill", Signal::KILL, 1),
         };

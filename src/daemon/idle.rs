@@ -1,6 +1,6 @@
 //! Connections on which nothing happens: silent clients and dead ones.
 
-use super::options::OPTIONS;
+use super::options::Setting::IdleSeconds;
 use crate::sys::{self, Fd, Global, setsockopt};
 use core::cell::Cell;
 use libc::{IPPROTO_TCP, SOL_SOCKET};
@@ -8,7 +8,7 @@ use libc::{IPPROTO_TCP, SOL_SOCKET};
 /// Makes recv and send on a connection fail with EAGAIN after the idle limit
 /// without a byte (socket(7), SO_RCVTIMEO).
 pub fn limit(connfd: Fd) {
-    let seconds = OPTIONS.idle_seconds.get();
+    let seconds = IdleSeconds.get();
     if seconds > 0 {
         // Two 64-bit numbers, little-endian: seconds and microseconds.
         let timeval = [seconds, 0, 0, 0];

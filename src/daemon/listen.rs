@@ -1,6 +1,6 @@
 //! How the listening socket comes about: opened here, or handed over.
 
-use super::options::{OPTIONS, Service};
+use super::options::{HOSTS, Service, Setting::ReusePort};
 use super::{confine, end, idle};
 use crate::sys::{self, Fd, Global, Sockaddr, Strings, message, number, split_once};
 use core::cell::Cell;
@@ -29,7 +29,7 @@ pub fn error_() -> ! {
             if addr.family != 0 {
                 line.str(" ").addr(&addr);
             }
-            line.str(": ").strerror(e);
+            line.str(": ").strerror(e.raw_os_error());
         }
     });
     sys::_exit(1)
@@ -41,13 +41,11 @@ pub fn die(call: &'static str, e: Errno) -> ! {
     error_()
 }
 
-/// getaddrinfo(3): the addresses to try. Without a host that is every address of
-/// both families, and, where there is no IPv6, every IPv4 address.
+/// getaddrinfo(3): the addresses to try. Without `-b` that is every address of
+/// both families, and then, where there is no IPv6, every IPv4 address.
 pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
-    let host = OPTIONS.host.get();
-    let list =
-        if host.family == 0 { [Sockaddr::ANY6, Sockaddr::ANY] } else { [host, Sockaddr::NONE] };
-    list.into_iter().filter(|addr| addr.family != 0).map(move |addr| addr.with_port(port))
+    let hosts = HOSTS.iter().map(move |host| host.get().with_port(port));
+    hosts.filter(|host| host.family != 0)
 }
 
 /// socket(2), with the options that the command line asks for.
@@ -57,7 +55,7 @@ pub fn socket(p: &Sockaddr) -> Option<Fd> {
         // IPv4 clients too, whatever the system's default is.
         setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
-    if OPTIONS.reuse_port.get() {
+    if ReusePort.is_on() {
         setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
     }
     Some(fd)
@@ -86,20 +84,17 @@ const SD_LISTEN_FDS_START: i32 = 3;
 /// The listening socket that systemd has opened for this process, if the
 /// environment names one (sd_listen_fds(3)).
 pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
-    let (mut pid, mut fds) = (0, 0);
-    for variable in env {
-        let (name, value) = split_once(variable, b'=');
-        let place = match name {
-            b"LISTEN_PID" => &mut pid,
-            b"LISTEN_FDS" => &mut fds,
-            _ => continue,
-        };
-        *place = number(value.unwrap_or_default(), i32::MAX as u32).unwrap_or(0);
-    }
-    if pid != getpid().as_raw_pid() as u32 {
+    let getenv = |name: &[u8]| {
+        let mut values = env.filter_map(|variable| match split_once(variable, b'=') {
+            (found, Some(value)) if found == name => number(value, i32::MAX as u32),
+            _ => None,
+        });
+        values.next()
+    };
+    if getenv(b"LISTEN_PID")? != getpid().as_raw_pid() as u32 {
         return None;
     }
-    if fds != 1 {
+    if getenv(b"LISTEN_FDS")? != 1 {
         message(|line| _ = line.str("LISTEN_FDS is not 1"));
         sys::_exit(1)
     }
@@ -119,12 +114,12 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
 }
 
 /// Does the last things before the first connection and writes the ready line.
-pub fn ready(listenfd: Fd) {
+pub fn ready(listenfd: Fd, service: Service) {
     let addr = sys::getsockname(listenfd).unwrap_or_else(|e| die("getsockname", e));
     idle::keep_alive(listenfd);
     end::listening(listenfd);
     confine::confine();
-    let service = match OPTIONS.service.get() {
+    let service = match service {
         Service::Echo => "echo",
         Service::Rot13 => "rot13",
     };

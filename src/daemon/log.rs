@@ -2,7 +2,7 @@
 //! writes them.
 
 use super::children::count;
-use super::options::OPTIONS;
+use super::options::Setting::{MaxChildren, Verbose};
 use crate::sys::{Global, Line, Sockaddr, message, milliseconds};
 use core::cell::Cell;
 use core::ffi::c_int;
@@ -16,9 +16,9 @@ struct Limit {
     suppressed: Cell<u32>,
 }
 
-/// Messages that are written once a second at most, for each errno or signal.
+/// Messages of which at most one a second is written.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Accept,
     Fork,
     Fault,
@@ -26,15 +26,14 @@ enum Kind {
     Refuse,
 }
 
-static LIMITS: Global<[[Limit; 256]; 5]> = Global(
-    [const { [const { Limit { last_written: Cell::new(0), suppressed: Cell::new(0) } }; _] }; _],
-);
+static LIMITS: Global<[Limit; 5]> =
+    Global([const { Limit { last_written: Cell::new(0), suppressed: Cell::new(0) } }; _]);
 
 /// Whether a message of this kind may be written now, and how many were
 /// suppressed since the last one.
 #[inline(never)]
-fn suppressed(kind: Kind, code: c_int) -> Option<u32> {
-    let limit = &LIMITS[kind as usize][code as usize % 256];
+fn suppressed(kind: Kind) -> Option<u32> {
+    let limit = &LIMITS[kind as usize];
     let (now, last) = (milliseconds(), limit.last_written.get());
     if last != 0 && now.wrapping_sub(last) < 1000 {
         limit.suppressed.set(limit.suppressed.get().wrapping_add(1));
@@ -44,41 +43,32 @@ fn suppressed(kind: Kind, code: c_int) -> Option<u32> {
     Some(limit.suppressed.take())
 }
 
-/// accept(2) failed, and is tried again.
-pub fn accept_failed(e: Errno) {
-    if let Some(suppressed) = suppressed(Kind::Accept, e.raw_os_error()) {
+/// A call of the parent failed, and this client, if there is one, is not served.
+pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
+    if let Some(suppressed) = suppressed(kind) {
         message(|line| {
-            _ = line.str("fault call=accept error=").errno(e.raw_os_error()).suppressed(suppressed)
-        });
-    }
-}
-
-/// fork(2) failed: this client is not served.
-pub fn fork_failed(e: Errno, client: Sockaddr) {
-    if let Some(suppressed) = suppressed(Kind::Fork, e.raw_os_error()) {
-        message(|line| {
-            line.str("fault call=fork error=").errno(e.raw_os_error());
-            line.str(" client=").addr(&client).suppressed(suppressed);
+            line.str("fault call=").str(call).str(" error=").errno(e.raw_os_error());
+            line.client(client).suppressed(suppressed);
         });
     }
 }
 
 /// A source has as many children as it may have.
-pub fn refused(client: Sockaddr) {
-    if let Some(suppressed) = suppressed(Kind::Refuse, 0) {
-        message(|line| _ = line.str("refuse client=").addr(&client).suppressed(suppressed));
+pub fn refused(client: &Sockaddr) {
+    if let Some(suppressed) = suppressed(Kind::Refuse) {
+        message(|line| _ = line.str("refuse").client(client).suppressed(suppressed));
     }
 }
 
 /// A child has begun to serve.
-pub fn accepted(pid: Pid, client: Sockaddr) {
-    if OPTIONS.verbose.get() {
-        message(|line| _ = line.str("accept pid=").process(pid, &client).children());
+pub fn accepted(pid: Pid, client: &Sockaddr) {
+    if Verbose.is_on() {
+        message(|line| _ = line.str("accept").pid(pid).client(client).children());
     }
 }
 
 /// A child has ended. Its exit status is 0, or the errno that ended it.
-pub fn ended(pid: Pid, client: Sockaddr, status: WaitStatus) {
+pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     let (signal, errno) = (status.terminating_signal(), status.exit_status().unwrap_or(0));
     let (reason, kind) = match (signal, errno) {
         (Some(_), _) => ("signal signal=", Some(Kind::Signal)),
@@ -88,16 +78,10 @@ pub fn ended(pid: Pid, client: Sockaddr, status: WaitStatus) {
         (_, libc::ECONNRESET | libc::EPIPE) => ("reset", None),
         _ => ("fault error=", Some(Kind::Fault)),
     };
-    let suppressed = match kind {
-        _ if OPTIONS.verbose.get() => 0,
-        Some(kind) => match suppressed(kind, signal.unwrap_or(errno)) {
-            Some(suppressed) => suppressed,
-            None => return,
-        },
-        None => return,
-    };
+    let suppressed = if Verbose.is_on() { Some(0) } else { kind.and_then(suppressed) };
+    let Some(suppressed) = suppressed else { return };
     message(|line| {
-        line.str("end pid=").process(pid, &client).str(" reason=").str(reason);
+        line.str("end").pid(pid).client(client).str(" reason=").str(reason);
         match kind {
             Some(Kind::Signal) => _ = line.signal(signal.unwrap_or(0)),
             Some(_) => _ = line.errno(errno),
@@ -119,16 +103,21 @@ pub fn stopping(event: &str, signal: c_int) {
     });
 }
 
-/// The names of the signals from 1 on.
-const SIGNALS: &str = "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM";
-
 impl Line<'_> {
-    fn process(&mut self, pid: Pid, client: &Sockaddr) -> &mut Self {
-        self.num(pid.as_raw_pid() as usize).str(" client=").addr(client)
+    fn pid(&mut self, pid: Pid) -> &mut Self {
+        self.str(" pid=").num(pid.as_raw_pid() as usize)
+    }
+
+    #[inline(never)]
+    fn client(&mut self, client: &Sockaddr) -> &mut Self {
+        if client.family != 0 {
+            self.str(" client=").addr(client);
+        }
+        self
     }
 
     fn children(&mut self) -> &mut Self {
-        let most = OPTIONS.max_children.get() as usize;
+        let most = MaxChildren.get() as usize;
         self.str(" children=").num(count()).str("/").num(most)
     }
 
@@ -141,9 +130,13 @@ impl Line<'_> {
 
     /// Appends the name or the number of a signal.
     fn signal(&mut self, signal: c_int) -> &mut Self {
-        match SIGNALS.as_bytes().split(|&c| c == b' ').nth(signal as usize - 1) {
-            Some(name) => self.str("SIG").bytes(name),
-            None => self.num(signal as usize),
+        match signal {
+            libc::SIGHUP => self.str("SIGHUP"),
+            libc::SIGINT => self.str("SIGINT"),
+            libc::SIGQUIT => self.str("SIGQUIT"),
+            libc::SIGKILL => self.str("SIGKILL"),
+            libc::SIGTERM => self.str("SIGTERM"),
+            _ => self.num(signal as usize),
         }
     }
 }

@@ -10,10 +10,11 @@ mod listen;
 mod log;
 mod options;
 
-use crate::sys::{self, Fd};
+use crate::sys::{self, Fd, Sockaddr};
 pub use end::catch_signals;
 pub use listen::{bind, error_, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
-use options::OPTIONS;
+use log::Kind;
+use options::Setting::Quiet;
 pub use options::{Service, getopt};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
@@ -31,18 +32,17 @@ pub fn accept(listenfd: Fd) -> Fd {
         while children::is_full() && !end::is_stopping() {
             sys::pause(None);
         }
-        let accepted = end::with_signals(|| sys::accept(listenfd));
-        match accepted {
-            Ok((connfd, client)) if children::admit(client) => return connfd,
-            Ok((connfd, client)) => {
-                log::refused(client);
+        match end::with_signals(|| sys::accept(listenfd, children::client())) {
+            Ok(connfd) if children::may_have_one_more() => return connfd,
+            Ok(connfd) => {
+                log::refused(&children::client().get());
                 sys::close(connfd);
             }
             Err(_) if end::is_stopping() => end::drain(),
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => listen::die("accept", e),
             Err(e) => {
-                log::accept_failed(e);
+                log::failed(Kind::Accept, "accept", e, &Sockaddr::NONE);
                 sys::pause(Some(&mut { RETRY }));
             }
         }
@@ -59,11 +59,12 @@ pub fn fork(connfd: Fd) -> i32 {
             0
         }
         Ok(Some(pid)) => {
-            log::accepted(pid, children::add(pid));
+            children::add(pid);
+            log::accepted(pid, &children::client().get());
             pid.as_raw_pid()
         }
         Err(e) => {
-            log::fork_failed(e, children::client());
+            log::failed(Kind::Fork, "fork", e, &children::client().get());
             -1
         }
     }
@@ -74,7 +75,7 @@ pub fn waitpid() -> i32 {
     match wait(WaitOptions::NOHANG) {
         Ok(Some((pid, status))) => {
             if let Some(client) = children::remove(pid) {
-                log::ended(pid, client, status);
+                log::ended(pid, &client, status);
             }
             pid.as_raw_pid()
         }
@@ -110,7 +111,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 /// printf(3) for a burst of lines: `server received N bytes` for each, unless
 /// the server is quiet.
 pub fn report(lines: &[u8], maxlen: usize) {
-    if !OPTIONS.quiet.get() {
+    if !Quiet.is_on() {
         sys::report(lines, maxlen);
     }
 }

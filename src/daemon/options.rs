@@ -2,34 +2,28 @@
 //! before anything is opened.
 
 use crate::sys::{self, Global, Line, STDOUT, Sockaddr, Strings};
-use crate::sys::{inet_pton, message, number, split_once};
+use crate::sys::{inet_pton, message, number, split, split_once};
 use core::cell::Cell;
 
 /// The parser reads the options from these lines: the letter from column 3, the
 /// name from column 6.
 const HELP: &str = "\
-usage: forkline [OPTIONS] echo PORT
-       forkline [OPTIONS] rot13 [PORT]
-PORT 0 is any free port; rot13 without PORT listens on 50005.
+usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
+PORT 0: any free port. rot13 without PORT: 50005.
 
   -b, --bind ADDR \t\tlisten on this address only
   -c, --max-children N \t\tserve at most N clients at once (1024)
-  -C, --max-per-source N \tand at most N from one address or /64
+  -C, --max-per-source N \tat most N of one address or /64
   -g, --grace SECS \t\ttime to finish after SIGTERM (10)
   -r, --reuse-port \t\tshare the port with other servers
-  -t, --idle SECS \t\tend connections that are silent for SECS
+  -t, --idle SECS \t\tend connections silent for SECS
   -u, --user UID[:GID] \t\tbecome this user
-  -q, --quiet \t\t\tdo not report lines
+  -q, --quiet \t\t\tno reports
   -v, --verbose \t\tlog each client
-  -h, --help \t\t\tshow this help
+  -h, --help \t\t\tshow this
   -V, --version \t\tshow the version
 ";
 const VERSION: &str = concat!("forkline ", env!("CARGO_PKG_VERSION"), "\n");
-
-/// The most children that can be asked for.
-pub const MOST_CHILDREN: u32 = 32768;
-/// Seconds of a day: the longest time that can be asked for.
-const DAY: u32 = 24 * 60 * 60;
 
 #[derive(Clone, Copy)]
 pub enum Service {
@@ -37,89 +31,108 @@ pub enum Service {
     Rot13,
 }
 
-pub struct Options {
-    pub service: Cell<Service>,
-    pub port: Cell<Option<u16>>,
-    /// The address to listen on. Its family is 0 if none is given.
-    pub host: Cell<Sockaddr>,
-    pub max_children: Cell<u32>,
-    pub max_per_source: Cell<u32>,
-    pub grace_seconds: Cell<u32>,
+/// What the options set.
+#[derive(Clone, Copy)]
+pub enum Setting {
+    MaxChildren,
+    MaxPerSource,
+    GraceSeconds,
     /// 0 means never.
-    pub idle_seconds: Cell<u32>,
-    /// The user and the group to become.
-    pub user: Cell<Option<(u32, u32)>>,
-    pub reuse_port: Cell<bool>,
-    pub quiet: Cell<bool>,
-    pub verbose: Cell<bool>,
+    IdleSeconds,
+    /// `NOBODY` means that the user stays.
+    Uid,
+    Gid,
+    /// 1 or 0, like all that follow.
+    ReusePort,
+    Quiet,
+    Verbose,
 }
 
-pub static OPTIONS: Global<Options> = Global(Options {
-    service: Cell::new(Service::Echo),
-    port: Cell::new(None),
-    host: Cell::new(Sockaddr::NONE),
-    max_children: Cell::new(0),
-    max_per_source: Cell::new(0),
-    grace_seconds: Cell::new(0),
-    idle_seconds: Cell::new(0),
-    user: Cell::new(None),
-    reuse_port: Cell::new(false),
-    quiet: Cell::new(false),
-    verbose: Cell::new(false),
-});
+/// The most children that can be asked for.
+pub const MOST_CHILDREN: u32 = 32768;
+/// Seconds of a day: the longest time that can be asked for.
+const DAY: u32 = 24 * 60 * 60;
+/// The number that means "unchanged" to setresuid(2).
+pub const NOBODY: u32 = u32::MAX;
 
-/// Sets `OPTIONS`. Options may stand anywhere before `--`. With a socket that
-/// was handed over echo needs no port.
-pub fn getopt(mut args: Strings, has_socket: bool) -> &'static Options {
-    OPTIONS.max_children.set(1024);
-    OPTIONS.max_per_source.set(MOST_CHILDREN);
-    OPTIONS.grace_seconds.set(10);
-    let (mut operands, mut n, mut no_more_options) = ([None; 2], 0, false);
+/// In the order of `Setting`: the option's letter, the value without it, and
+/// the least and the greatest value. An option that takes no value sets 1.
+const SETTINGS: [(u8, u32, u32, u32); 9] = [
+    (b'c', 1024, 1, MOST_CHILDREN),
+    (b'C', MOST_CHILDREN, 1, MOST_CHILDREN),
+    (b'g', 10, 0, DAY),
+    (b't', 0, 0, DAY),
+    (b'u', NOBODY, 0, NOBODY - 1),
+    (0, NOBODY, 0, NOBODY - 1),
+    (b'r', 0, 1, 1),
+    (b'q', 0, 1, 1),
+    (b'v', 0, 1, 1),
+];
+
+static VALUES: Global<[Cell<u32>; 9]> = Global([const { Cell::new(0) }; _]);
+/// The addresses to try to listen on.
+pub static HOSTS: Global<[Cell<Sockaddr>; 2]> = Global([const { Cell::new(Sockaddr::NONE) }; _]);
+
+impl Setting {
+    pub fn get(self) -> u32 {
+        VALUES[self as usize].get()
+    }
+
+    pub fn is_on(self) -> bool {
+        self.get() > 0
+    }
+}
+
+/// Reads the options, and returns the service and the port. Options may stand
+/// anywhere before `--`. With a socket that was handed over echo needs no port.
+pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
+    for (value, setting) in VALUES.iter().zip(&SETTINGS) {
+        value.set(setting.1);
+    }
+    HOSTS[0].set(Sockaddr::ANY6);
+    HOSTS[1].set(Sockaddr::ANY);
+    let (mut service, mut port, mut no_more_options) = (None, None, false);
     args.next();
     while let Some(arg) = args.next() {
         match arg {
             b"--" if !no_more_options => no_more_options = true,
             [b'-', b'-', ..] if !no_more_options => long_option(arg, &mut args),
-            [b'-', letters @ ..] if !no_more_options && !letters.is_empty() => {
-                short_options(letters, &mut args);
-            }
-            _ => match operands.get_mut(n) {
-                Some(operand) => (*operand, n) = (Some(arg), n + 1),
-                None => wrong("one argument too many: ", arg),
-            },
+            [b'-', _, ..] if !no_more_options => short_options(arg, &mut args),
+            _ if service.is_none() => service = Some(arg),
+            _ if port.is_none() => port = Some(arg),
+            _ => wrong("one argument too many: ", arg),
         }
     }
-    let [service, port] = operands;
-    match service {
+    let service = match service {
         Some(b"echo") if port.is_none() && !has_socket => wrong("echo needs a port", b""),
-        Some(b"echo") => OPTIONS.service.set(Service::Echo),
-        Some(b"rot13") => OPTIONS.service.set(Service::Rot13),
+        Some(b"echo") => Service::Echo,
+        Some(b"rot13") => Service::Rot13,
         Some(other) => wrong("neither echo nor rot13: ", other),
         None => wrong("a service is missing: echo or rot13", b""),
-    }
-    OPTIONS.port.set(port.map(|port| Typed("port", b"", port).number(0, u16::MAX.into()) as u16));
-    &OPTIONS
+    };
+    let wrong_port = |port| wrong("not a port from 0 to 65535: ", port);
+    (service, port.map(|port| number(port, 65535).unwrap_or_else(|| wrong_port(port)) as u16))
 }
 
 /// `--name`, `--name value` or `--name=value`
 fn long_option(arg: &'static [u8], args: &mut Strings) {
     let (name, value) = split_once(arg, b'=');
-    let mut lines = HELP.as_bytes().split(|&c| c == b'\n');
+    let mut lines = split(HELP.as_bytes(), b'\n');
     let is_named = |line: &&[u8]| split_once(line.get(6..).unwrap_or_default(), b' ').0 == name;
     match lines.find(is_named) {
-        Some([b' ', b' ', b'-', letter, ..]) => set(*letter, Typed("", name, b""), value, args),
+        Some([b' ', b' ', b'-', letter, ..]) => set(*letter, &Typed("", name), value, args),
         _ => wrong("unknown option: ", name),
     }
 }
 
 /// `-q`, `-b value`, `-bvalue`, or several letters in one argument
-fn short_options(mut letters: &'static [u8], args: &mut Strings) {
-    while let Some((name, rest)) = letters.split_at_checked(1)
-        && let [letter] = name
+fn short_options(mut arg: &'static [u8], args: &mut Strings) {
+    while let [_, rest @ ..] = arg
+        && let [letter, value @ ..] = rest
     {
-        let value = (takes_value(*letter) && !rest.is_empty()).then_some(rest);
-        set(*letter, Typed("-", name, b""), value, args);
-        letters = if takes_value(*letter) { &[] } else { rest };
+        let attached = takes_value(*letter) && !value.is_empty();
+        set(*letter, &Typed("-", &rest[..1]), attached.then_some(value), args);
+        arg = if takes_value(*letter) { &[] } else { rest };
     }
 }
 
@@ -129,71 +142,51 @@ fn takes_value(letter: u8) -> bool {
 
 /// Does what the option `letter` says.
 #[inline(never)]
-fn set(letter: u8, mut typed: Typed, value: Option<&'static [u8]>, args: &mut Strings) {
-    typed.2 = match (value, takes_value(letter)) {
-        (Some(_), false) => wrong("option takes no value: ", typed.1),
-        (None, false) => b"",
-        (value, true) => {
-            value.or_else(|| args.next()).unwrap_or_else(|| typed.wrong("needs a value"))
-        }
+fn set(letter: u8, typed: &Typed, value: Option<&'static [u8]>, args: &mut Strings) {
+    let value = match value {
+        Some(_) if !takes_value(letter) => wrong("option takes no value: ", typed.1),
+        None if takes_value(letter) => args.next(),
+        value => value.or(Some(b"1")),
     };
-    match letter {
-        b'b' => match inet_pton(typed.2) {
-            Some(host) => OPTIONS.host.set(host),
-            None => typed.wrong("not a numeric IPv4 or IPv6 address"),
+    let value = value.unwrap_or_else(|| wrong("value missing after ", typed.1));
+    match (letter, SETTINGS.iter().zip(&*VALUES).find(|(setting, _)| setting.0 == letter)) {
+        (b'h', _) => print(HELP),
+        (b'V', _) => print(VERSION),
+        (b'b', _) => match inet_pton(value) {
+            Some(host) => {
+                HOSTS[0].set(host);
+                HOSTS[1].set(Sockaddr::NONE);
+            }
+            None => typed.wrong(value, |line| _ = line.str("not a numeric IP address")),
         },
-        b'c' => OPTIONS.max_children.set(typed.number(1, MOST_CHILDREN)),
-        b'C' => OPTIONS.max_per_source.set(typed.number(1, MOST_CHILDREN)),
-        b'g' => OPTIONS.grace_seconds.set(typed.number(0, DAY)),
-        b'r' => OPTIONS.reuse_port.set(true),
-        b't' => OPTIONS.idle_seconds.set(typed.number(0, DAY)),
-        b'u' => OPTIONS.user.set(Some(typed.user())),
-        b'q' => OPTIONS.quiet.set(true),
-        b'v' => OPTIONS.verbose.set(true),
-        b'h' => print(HELP),
-        b'V' => print(VERSION),
-        _ => wrong("unknown option: -", typed.1),
+        (b'u', _) => {
+            let (uid, gid) = split_once(value, b':');
+            let id = |text| Cell::new(typed.number(text, 0, NOBODY - 1));
+            VALUES[Setting::Uid as usize].swap(&id(uid));
+            VALUES[Setting::Gid as usize].swap(&id(gid.unwrap_or(uid)));
+        }
+        (_, Some((&(_, _, least, most), cell))) => cell.set(typed.number(value, least, most)),
+        (_, None) => wrong("unknown option: -", typed.1),
     }
 }
 
-/// What the user typed: a dash or a word, the option's name, and the value.
-struct Typed(&'static str, &'static [u8], &'static [u8]);
+/// The name of an option as the user typed it, in two parts.
+struct Typed(&'static str, &'static [u8]);
 
 impl Typed {
     #[inline(never)]
-    fn number(&self, least: u32, most: u32) -> u32 {
-        match number(self.2, most) {
-            Some(n) if n >= least => n,
-            _ => self.wrong_number(least, most),
-        }
+    fn number(&self, value: &[u8], least: u32, most: u32) -> u32 {
+        number(value, most).filter(|&n| n >= least).unwrap_or_else(|| {
+            self.wrong(value, |line| {
+                line.str("not a number from ").num(least as usize);
+                line.str(" to ").num(most as usize);
+            })
+        })
     }
 
-    /// `UID` or `UID:GID`. A group that is left out has the user's number.
-    fn user(&self) -> (u32, u32) {
-        let (uid, gid) = split_once(self.2, b':');
-        // The highest number means "unchanged" to setresuid(2).
-        match (number(uid, u32::MAX - 1), number(gid.unwrap_or(uid), u32::MAX - 1)) {
-            (Some(uid), Some(gid)) => (uid, gid),
-            _ => self.wrong("not a numeric UID or UID:GID"),
-        }
-    }
-
-    fn wrong_number(&self, least: u32, most: u32) -> ! {
-        message(|line| {
-            self.show(line).str("not a number from ").num(least as usize);
-            line.str(" to ").num(most as usize);
-        });
+    fn wrong(&self, value: &[u8], why: impl FnOnce(&mut Line)) -> ! {
+        message(|line| why(line.str(self.0).typed(self.1).str(" ").typed(value).str(": ")));
         sys::_exit(2)
-    }
-
-    #[inline(never)]
-    fn wrong(&self, what: &str) -> ! {
-        message(|line| _ = self.show(line).str(what));
-        sys::_exit(2)
-    }
-
-    fn show<'l, 't>(&self, line: &'l mut Line<'t>) -> &'l mut Line<'t> {
-        line.str(self.0).typed(self.1).str(" ").typed(self.2).str(": ")
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::arch::syscall;
 use super::inet::Sockaddr;
+use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, Result};
@@ -90,30 +91,28 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
     Ok(())
 }
 
-/// accept(2), with the client's address.
-pub fn accept(listenfd: Fd) -> Result<(Fd, Sockaddr)> {
-    let (fd, addr) = with_addr(libc::SYS_accept, listenfd);
-    Ok((ret_fd(fd)?, addr))
+/// accept(2). It stores the client's address.
+pub fn accept(listenfd: Fd, addr: &Cell<Sockaddr>) -> Result<Fd> {
+    ret_fd(store_addr(libc::SYS_accept, listenfd, addr))
 }
 
 /// getsockname(2), for an IPv4 or IPv6 socket.
 pub fn getsockname(fd: Fd) -> Result<Sockaddr> {
-    let (result, addr) = with_addr(libc::SYS_getsockname, fd);
-    ret(result)?;
-    match addr.family as c_int {
-        libc::AF_INET | libc::AF_INET6 => Ok(addr),
+    let addr = Cell::new(Sockaddr::NONE);
+    ret(store_addr(libc::SYS_getsockname, fd, &addr))?;
+    match addr.get().family as c_int {
+        libc::AF_INET | libc::AF_INET6 => Ok(addr.get()),
         _ => Err(Errno::AFNOSUPPORT),
     }
 }
 
 /// Makes a call that takes a descriptor and stores an address.
-fn with_addr(number: c_long, fd: Fd) -> (usize, Sockaddr) {
-    let mut addr = Sockaddr::NONE;
-    let mut len = size_of_val(&addr) as libc::socklen_t;
-    let args = [fd.as_raw_fd() as usize, &raw mut addr as usize, &raw mut len as usize];
+fn store_addr(number: c_long, fd: Fd, addr: &Cell<Sockaddr>) -> usize {
+    let mut len = size_of_val(addr) as libc::socklen_t;
+    let args = [fd.as_raw_fd() as usize, addr.as_ptr() as usize, &raw mut len as usize];
     // SAFETY: the kernel writes at most `len` bytes of the address, any of
     // which make a `Sockaddr`, and `len`.
-    (unsafe { syscall(number, args) }, addr)
+    unsafe { syscall(number, args) }
 }
 
 /// setsockopt(2), for an option that is an int or a structure of ints.
@@ -158,18 +157,6 @@ pub fn dont_fork_beyond(end: *const u8) {
         // where nothing is mapped, and does the rest.
         unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
     }
-}
-
-/// setgroups(2), setresgid(2) and setresuid(2); the call that failed.
-pub fn set_ids(uid: u32, gid: u32) -> core::result::Result<(), (&'static str, Errno)> {
-    let (uid, gid) = (uid as usize, gid as usize);
-    // SAFETY: none of them touches memory: the list of groups is empty.
-    unsafe {
-        ret(syscall(libc::SYS_setgroups, [])).map_err(|e| ("setgroups", e))?;
-        ret(syscall(libc::SYS_setresgid, [gid, gid, gid])).map_err(|e| ("setresgid", e))?;
-        ret(syscall(libc::SYS_setresuid, [uid, uid, uid])).map_err(|e| ("setresuid", e))?;
-    }
-    Ok(())
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

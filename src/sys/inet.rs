@@ -55,10 +55,12 @@ pub fn number(text: &[u8], max: u32) -> Option<u32> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u32, |n, &c| {
+    let max = u64::from(max);
+    let n = text.iter().try_fold(0u64, |n, &c| {
         let digit = (c as char).to_digit(10)?;
-        n.checked_mul(10)?.checked_add(digit).filter(|&n| n <= max)
-    })
+        Some(10 * n + u64::from(digit)).filter(|&n| n <= max)
+    });
+    Some(n? as u32)
 }
 
 /// The text before the first `separator`, and the text behind it if there is one.
@@ -66,6 +68,16 @@ pub fn number(text: &[u8], max: u32) -> Option<u32> {
 pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());
     (text.get(..at).unwrap_or_default(), text.get(at + 1..))
+}
+
+/// The parts of `text` between the separators, at least one.
+pub fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let part;
+        (part, rest) = split_once(rest?, separator);
+        Some(part)
+    })
 }
 
 #[inline(never)]
@@ -143,11 +155,11 @@ impl Line<'_> {
     /// (RFC 5952, section 4.2).
     fn ipv6(&mut self, octets: &[u8; 16]) -> &mut Self {
         let groups = octets.as_chunks::<2>().0;
-        let (mut gap, mut zeros) = (8, 1);
-        for start in 0..8 {
-            let run = groups.iter().skip(start).take_while(|&&group| group == [0, 0]).count();
+        let (mut gap, mut zeros, mut run) = (8, 1, 0);
+        for (i, &group) in groups.iter().enumerate() {
+            run = if group == [0, 0] { run + 1 } else { 0 };
             if run > zeros {
-                (gap, zeros) = (start, run);
+                (gap, zeros) = (i + 1 - run, run);
             }
         }
         for (i, &group) in groups.iter().enumerate() {

@@ -24,22 +24,12 @@ pub fn memmove(buf: &mut [u8], from: usize, n: usize) {
     }
 }
 
-/// Eight bytes at any address.
-#[derive(Clone, Copy)]
-#[repr(C, packed)]
-struct Word(u64);
-
 /// # Safety
 ///
 /// Both places have `n` bytes; if they overlap, `dest` is the lower.
 unsafe fn forwards(dest: *mut u8, src: *const u8, n: usize) {
-    let words = n / size_of::<Word>();
-    for i in 0..words {
-        // SAFETY: the caller's; each word is read before it is overwritten.
-        unsafe { dest.cast::<Word>().add(i).write_volatile(src.cast::<Word>().add(i).read()) };
-    }
-    for i in words * size_of::<Word>()..n {
-        // SAFETY: likewise.
+    for i in 0..n {
+        // SAFETY: the caller's; each byte is read before it is overwritten.
         unsafe { dest.add(i).write_volatile(src.add(i).read_volatile()) };
     }
 }
@@ -69,26 +59,14 @@ pub fn memrchr(text: &[u8], c: u8) -> Option<usize> {
     rest.iter().rposition(|&b| b == c)
 }
 
-/// # Safety
+/// Whether two texts differ (bcmp(3)). The compiler calls it.
 ///
-/// As in C: both places have `n` bytes.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
-    for i in 0..n {
-        // SAFETY: the caller's.
-        let (a, b) = unsafe { (a.add(i).read_volatile(), b.add(i).read_volatile()) };
-        if a != b {
-            return a as i32 - b as i32;
-        }
-    }
-    0
-}
-
 /// # Safety
 ///
 /// As in C: both places have `n` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
-    // SAFETY: the caller's.
-    unsafe { memcmp(a, b, n) }
+    // SAFETY: the caller's. Volatile, or this would become a call of itself.
+    let differ = |i| unsafe { a.add(i).read_volatile() != b.add(i).read_volatile() };
+    (0..n).any(differ) as i32
 }

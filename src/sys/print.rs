@@ -23,7 +23,7 @@ pub fn message(build: impl FnOnce(&mut Line)) {
     let mut text = [MaybeUninit::uninit(); CAPACITY];
     let mut line = Line { text: &mut text, len: 0 };
     build(line.str("forkline: "));
-    line.str("\n").write(STDERR);
+    line.end();
 }
 
 impl Line<'_> {
@@ -62,25 +62,20 @@ impl Line<'_> {
         self.str(if text.len() > 64 { "..." } else { "" })
     }
 
+    #[inline(never)]
+    fn end(&mut self) {
+        self.str("\n").write(STDERR);
+    }
+
     /// Writes the text with one `write` and empties it. An error is ignored:
     /// there is nobody left to tell.
     #[inline(never)]
     fn write(&mut self, fd: Fd) {
         let len = self.len.min(CAPACITY);
-        // SAFETY: `bytes` and `append` have written these.
+        // SAFETY: `bytes` has written these.
         let text = unsafe { self.text[..len].assume_init_ref() };
         let _ = retry_on_intr(|| write(fd, text));
         self.len = 0;
-    }
-
-    /// Appends `line`, which has at most `LONGEST` bytes, by a copy of `LONGEST`.
-    fn append(&mut self, line: &Line) {
-        let text: Option<&[MaybeUninit<u8>; LONGEST]> = line.text.first_chunk();
-        let free = self.text.get_mut(self.len..).and_then(|free| free.first_chunk_mut());
-        if let (Some(text), Some(free)) = (text, free) {
-            *free = *text;
-            self.len += line.len.min(LONGEST);
-        }
     }
 }
 
@@ -88,26 +83,18 @@ impl Line<'_> {
 const LONGEST: usize = 32;
 
 /// Writes `server received N bytes` to standard output for each line in `lines`
-/// and for each piece of `maxlen` bytes of a longer line. Lines of the same
-/// length in a row share one text.
+/// and for each piece of `maxlen` bytes of a longer line.
 pub fn report(mut lines: &[u8], maxlen: usize) {
-    let mut texts = ([MaybeUninit::uninit(); CAPACITY], [MaybeUninit::uninit(); CAPACITY]);
-    let mut out = Line { text: &mut texts.0, len: 0 };
-    let mut last = Line { text: &mut texts.1, len: 0 };
-    let mut last_n = 0;
+    let mut text = [MaybeUninit::uninit(); CAPACITY];
+    let mut line = Line { text: &mut text, len: 0 };
     while !lines.is_empty() {
         let longest = lines.len().min(maxlen);
         let n = memchr(&lines[..longest], b'\n').map_or(longest, |newline| newline + 1);
-        if n != last_n {
-            last.len = 0;
-            last.str("server received ").num(n).str(" bytes\n");
-            last_n = n;
+        if line.len > CAPACITY - LONGEST {
+            line.write(STDOUT);
         }
-        if out.len > CAPACITY - LONGEST {
-            out.write(STDOUT);
-        }
-        out.append(&last);
+        line.str("server received ").num(n).str(" bytes\n");
         lines = lines.get(n..).unwrap_or_default();
     }
-    out.write(STDOUT);
+    line.write(STDOUT);
 }

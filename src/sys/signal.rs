@@ -5,15 +5,6 @@ use super::start::KERNEL_STACK;
 use core::ffi::{c_int, c_void};
 use rustix::thread::Timespec;
 
-/// The kernel's `struct sigaction`, which is not the C library's.
-#[repr(C)]
-struct Action {
-    handler: usize,
-    flags: u64,
-    restorer: usize,
-    mask: u64,
-}
-
 /// A handler, or `SIG_IGN`.
 pub type Handler = Option<extern "C" fn(c_int)>;
 pub const SIG_IGN: Handler = None;
@@ -22,36 +13,33 @@ pub const SIG_IGN: Handler = None;
 /// handler runs with all other signals blocked, on a stack of its own.
 pub fn signal(signum: c_int, handler: Handler) {
     let handler = handler.map_or(libc::SIG_IGN, |handler| handler as usize);
-    let flags = (libc::SA_RESTART | libc::SA_ONSTACK | arch::SA_RESTORER) as u64;
-    let restorer = arch::restorer as *const () as usize;
-    let action = Action { handler, flags, restorer, mask: !0 };
-    // SAFETY: the kernel reads `action`, whose mask has the 8 bytes given last.
-    unsafe {
-        let size = size_of_val(&action.mask);
-        syscall(libc::SYS_rt_sigaction, [signum as usize, &raw const action as usize, 0, size]);
-    }
+    let flags = (libc::SA_RESTART | libc::SA_ONSTACK | arch::SA_RESTORER) as usize;
+    // The kernel's `struct sigaction`, which is not the C library's: handler,
+    // flags, restorer, and the signals to block.
+    let action = [handler, flags, arch::restorer as *const () as usize, !0];
+    let args = [signum as usize, &raw const action as usize, 0, SIGSET];
+    // SAFETY: the kernel reads `action`, whose last word is a set of this size.
+    unsafe { syscall(libc::SYS_rt_sigaction, args) };
 }
 
-/// A set of signals, as the kernel has it.
-#[derive(Clone, Copy)]
-pub struct Sigset(u64);
+/// Bytes of a set of signals.
+const SIGSET: usize = 8;
 
-impl Sigset {
-    pub const fn of(signals: &[c_int]) -> Sigset {
-        let (mut bits, mut i) = (0, 0);
-        while i < signals.len() {
-            bits |= 1 << (signals[i] - 1);
-            i += 1;
-        }
-        Sigset(bits)
+/// A set of signals: a bit for each.
+pub const fn sigset(signals: &[c_int]) -> u64 {
+    let (mut set, mut i) = (0, 0);
+    while i < signals.len() {
+        set |= 1 << (signals[i] - 1);
+        i += 1;
     }
+    set
 }
 
 /// Blocks these signals and no other (sigprocmask(2), SIG_SETMASK).
-pub fn sigmask(blocked: Sigset) {
-    let set = &raw const blocked.0 as usize;
+pub fn sigmask(blocked: u64) {
+    let args = [libc::SIG_SETMASK as usize, &raw const blocked as usize, 0, SIGSET];
     // SAFETY: the kernel reads `blocked`, whose size is given last.
-    unsafe { syscall(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, set, 0, 8]) };
+    unsafe { syscall(libc::SYS_rt_sigprocmask, args) };
 }
 
 /// Lets all signals in until one comes or `time` is over, and takes what has
@@ -60,7 +48,7 @@ pub fn pause(time: Option<&mut Timespec>) -> bool {
     let (time, none) = (time.map_or(0, |time| &raw mut *time as usize), 0u64);
     // SAFETY: the kernel reads no descriptor and the set, whose size is given
     // last. It writes the time that is left.
-    let ready = unsafe { syscall(libc::SYS_ppoll, [0, 0, time, &raw const none as usize, 8]) };
+    let ready = unsafe { syscall(libc::SYS_ppoll, [0, 0, time, &raw const none as usize, SIGSET]) };
     ready != 0
 }
 

@@ -18,12 +18,11 @@
 mod daemon;
 mod sys;
 
-use daemon::{
-    _exit, accept, bind, fork, getaddrinfo, listen, recv, send, setsockopt, socket, waitpid,
-};
+use daemon::{_exit, accept, bind, close, fork, getaddrinfo, listen, recv, send};
 use daemon::{Service, catch_signals, error_, getopt, ready, report, sd_listen_fds};
+use daemon::{setsockopt, socket, waitpid};
 use libc::{SIGCHLD, SIGPIPE, SO_REUSEADDR, SOL_SOCKET};
-use sys::{BUFSIZ, Buf, Fd, SIG_IGN, Strings, close, memmove, memrchr, rot13_block, signal};
+use sys::{BUFSIZ, Buf, Fd, SIG_IGN, Strings, memmove, memrchr, rot13_block, signal};
 
 /// A longer line is echoed in pieces of `MAXN - 1` bytes: the C keeps one for its NUL.
 const MAXN: usize = 1024;

@@ -44,6 +44,7 @@ const CALLS: &[c_long] = &[
     // A message, a wait, a signal.
     SYS_clock_gettime,
     SYS_ppoll,
+    SYS_pwritev2,
     SYS_restart_syscall,
     SYS_getpid,
     // No call: a debugger that cancels a call makes this of it.

@@ -2,9 +2,9 @@
 //! child answer what its client has sent (the drain). A second one, SIGQUIT or
 //! the end of the grace time resets the connections that are left.
 
-use super::options::Setting::GraceSeconds;
-use super::{children, log};
-use crate::sys::{self, Fd, Global, signal, sigset};
+use super::options::Setting::{GraceSeconds, IdleSeconds};
+use super::{children, idle, log};
+use crate::sys::{self, Fd, Global, SIG_IGN, signal, sigset};
 use core::cell::Cell;
 use core::ffi::c_int;
 use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -24,8 +24,14 @@ enum Stage {
 }
 
 static STAGE: Global<Cell<Stage>> = Global(Cell::new(Stage::Serving));
-/// The signal that asked for the stage, or 0.
+/// The time between two looks at what a client has taken.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+const LOOKS_PER_SECOND: u32 = 100;
+
+/// The signal that asked for the stage, or 0 for the end of a time.
 static SIGNAL: Global<Cell<c_int>> = Global(Cell::new(0));
+/// When that was, in milliseconds.
+static SIGNAL_TIME: Global<Cell<u64>> = Global(Cell::new(0));
 static PARENT: Global<Cell<i32>> = Global(Cell::new(0));
 static LISTENFD: Global<Cell<i32>> = Global(Cell::new(0));
 static CONNFD: Global<Cell<i32>> = Global(Cell::new(0));
@@ -34,6 +40,8 @@ static REASON: Global<Cell<c_int>> = Global(Cell::new(0));
 
 /// What the parent blocks while it does not wait.
 const PARENT_BLOCKS: u64 = sigset(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);
+/// What it blocks while it waits.
+pub const ALL_IN: u64 = sigset(&[]);
 /// What a child blocks: it has no children.
 const CHILD_BLOCKS: u64 = sigset(&[SIGCHLD]);
 
@@ -43,16 +51,26 @@ pub fn catch_signals() {
     PARENT.set(getpid().as_raw_pid());
     sys::sigmask(PARENT_BLOCKS);
     sys::sigaltstack(0);
-    for signum in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
-        signal(signum, Some(stop_handler));
+    for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
+        let before = signal(signum, Some(stop_handler));
+        // nohup(1) ignores it for the program that it starts.
+        if signum == SIGHUP && before == libc::SIG_IGN {
+            signal(SIGHUP, SIG_IGN);
+        }
     }
+    // A write past the file size limit then is an error.
+    signal(libc::SIGXFSZ, SIG_IGN);
 }
 
 /// The parent goes to the next stage. A child, which has CONNFD, ends.
 extern "C" fn stop_handler(signum: c_int) {
     if getpid().as_raw_pid() == PARENT.get() {
-        SIGNAL.set(signum);
-        next_stage(signum == SIGQUIT);
+        // A terminal that closes sends SIGHUP twice.
+        let (now, last) = (sys::milliseconds(), SIGNAL_TIME.get());
+        if signum != SIGNAL.get() || now.wrapping_sub(last) >= 1000 {
+            SIGNAL_TIME.set(now);
+            next_stage(signum);
+        }
     } else if let Some(connfd) = sys::fd(CONNFD.get()) {
         match signum {
             SIGQUIT => reset(connfd, Errno::INTR),
@@ -61,11 +79,13 @@ extern "C" fn stop_handler(signum: c_int) {
     }
 }
 
-/// The first time the listening socket is closed. Then accept fails, whether it
-/// is waiting now or called later.
-fn next_stage(skip_drain: bool) {
+/// Goes to the next stage, for a signal or, if `signum` is 0, because the time is
+/// over. The first time the listening socket is closed. Then accept fails,
+/// whether it is waiting now or called later.
+fn next_stage(signum: c_int) {
+    SIGNAL.set(signum);
     let stage = STAGE.replace(match STAGE.get() {
-        Stage::Serving if !skip_drain => Stage::Drain,
+        Stage::Serving if signum != SIGQUIT => Stage::Drain,
         Stage::Serving | Stage::Drain => Stage::Reset,
         Stage::Reset | Stage::Kill => Stage::Kill,
     });
@@ -80,7 +100,7 @@ fn next_stage(skip_drain: bool) {
 /// missed: a child that ended has left the table by then, and a stop has closed
 /// the listening socket.
 pub fn with_signals<T>(call: impl FnOnce() -> T) -> T {
-    sys::sigmask(sigset(&[]));
+    sys::sigmask(ALL_IN);
     let result = call();
     sys::sigmask(PARENT_BLOCKS);
     result
@@ -104,7 +124,7 @@ pub fn drain() -> ! {
             Stage::Reset => ("reset", Signal::QUIT, 1),
             Stage::Kill => ("kill", Signal::KILL, 1),
         };
-        log::stopping(event, SIGNAL.take());
+        log::stopping(event, SIGNAL.get());
         for pid in children::pids() {
             let _ = kill_process(pid, signal);
             if stage == Stage::Reset {
@@ -118,8 +138,8 @@ pub fn drain() -> ! {
                 log::stopping("drained", 0);
                 sys::_exit(0);
             }
-            if !sys::pause(Some(&mut left)) {
-                next_stage(true);
+            if !sys::pause(ALL_IN, Some(&mut left)) {
+                next_stage(0);
                 break;
             }
         }
@@ -160,4 +180,22 @@ pub fn reset(connfd: Fd, reason: Errno) -> ! {
 /// ended its input, or 0 for its client's end of file.
 pub fn reason() -> c_int {
     REASON.get()
+}
+
+/// Waits until the client has taken everything, or is gone. A close with answers
+/// under way would lose them if the client sent one more byte: the kernel answers
+/// that with a reset (RFC 1122, section 4.2.2.13).
+pub fn linger(connfd: Fd) {
+    let mut looks = 0;
+    // shutdown fails if the connection is gone.
+    while sys::unacknowledged(connfd) > 0 && shutdown(connfd, Shutdown::Read).is_ok() {
+        sys::pause(CHILD_BLOCKS, Some(&mut { LOOK }));
+        looks += 1;
+        if looks == IdleSeconds.get() * LOOKS_PER_SECOND {
+            if !idle::is_taking(connfd) {
+                reset(connfd, Errno::AGAIN);
+            }
+            looks = 0;
+        }
+    }
 }

@@ -17,13 +17,24 @@ pub fn limit(connfd: Fd) {
     }
 }
 
-/// Whether the client, which has sent nothing, has taken some of its answers
-/// since this was last asked. The first time the answer is yes if there are any.
+/// The bytes that the client had not acknowledged when `is_taking` was last
+/// asked; 0 if something has been received or sent since.
+static LAST_LEFT: Global<Cell<u32>> = Global(Cell::new(0));
+
+/// Whether the client, which has sent nothing for the idle limit, takes what was
+/// sent to it. The first time the answer is yes if anything is left to take.
 pub fn is_taking(connfd: Fd) -> bool {
-    static LAST_LEFT: Global<Cell<u32>> = Global(Cell::new(0));
     let left = sys::unacknowledged(connfd);
     let last = LAST_LEFT.replace(left);
     left > 0 && (last == 0 || left < last)
+}
+
+/// Something was received or sent.
+pub fn progress() {
+    // A write costs a page fault, so it is left out where it can be.
+    if LAST_LEFT.get() != 0 {
+        LAST_LEFT.set(0);
+    }
 }
 
 /// Lets TCP keep-alive find a peer that is gone, in two minutes: a probe after

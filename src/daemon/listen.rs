@@ -21,17 +21,20 @@ fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
     }
 }
 
-/// The C's `error_`: tells the call that failed, and why, and ends the program.
-pub fn error_() -> ! {
+/// Tells the call that failed, and why.
+fn tell(Fault(call, addr, e): Fault) {
     message(|line| {
-        if let Some(Fault(call, addr, e)) = FAULT.get() {
-            line.str(call);
-            if addr.family != 0 {
-                line.str(" ").addr(&addr);
-            }
-            line.str(": ").strerror(e.raw_os_error());
+        line.str(call);
+        if addr.family != 0 {
+            line.str(" ").addr(&addr);
         }
+        line.str(": ").strerror(e.raw_os_error());
     });
+}
+
+/// The C's `error_`: tells the call that failed first, and ends the program.
+pub fn error_() -> ! {
+    FAULT.get().into_iter().for_each(tell);
     sys::_exit(1)
 }
 
@@ -118,6 +121,12 @@ pub fn ready(listenfd: Fd, service: Service) {
     let addr = sys::getsockname(listenfd).unwrap_or_else(|e| die("getsockname", e));
     idle::keep_alive(listenfd);
     end::listening(listenfd);
+    sys::close_all_but(listenfd);
+    if let Some(fault) = FAULT.get()
+        && !matches!(fault.2, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+    {
+        tell(fault); // an address that is not served, though there is IPv6
+    }
     confine::confine();
     let service = match service {
         Service::Echo => "echo",

@@ -30,7 +30,7 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
         while children::is_full() && !end::is_stopping() {
-            sys::pause(None);
+            sys::pause(end::ALL_IN, None);
         }
         match end::with_signals(|| sys::accept(listenfd, children::client())) {
             Ok(connfd) if children::may_have_one_more() => return connfd,
@@ -43,7 +43,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => listen::die("accept", e),
             Err(e) => {
                 log::failed(Kind::Accept, "accept", e, &Sockaddr::NONE);
-                sys::pause(Some(&mut { RETRY }));
+                sys::pause(end::ALL_IN, Some(&mut { RETRY }));
             }
         }
     }
@@ -87,7 +87,8 @@ pub fn waitpid() -> i32 {
 /// The idle limit acts as an end of file.
 pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
     loop {
-        match retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty())) {
+        let received = retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty()));
+        match received.inspect(|_| idle::progress()) {
             Ok((n, _)) => return n,
             Err(Errno::AGAIN) if idle::is_taking(fd) => {}
             Err(Errno::AGAIN) => {
@@ -101,7 +102,8 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
 
 /// send(2): the number of bytes. An error ends the child.
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
-    match retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty())) {
+    let sent = retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty()));
+    match sent.inspect(|_| idle::progress()) {
         Ok(n) => n,
         Err(Errno::AGAIN) if idle::is_taking(fd) => 0,
         Err(e) => end::reset(fd, e),
@@ -114,6 +116,15 @@ pub fn report(lines: &[u8], maxlen: usize) {
     if !Quiet.is_on() {
         sys::report(lines, maxlen);
     }
+}
+
+/// close(2). A connection whose input was ended here is not closed before the
+/// client has taken everything.
+pub fn close(fd: Fd) {
+    if end::reason() != 0 {
+        end::linger(fd);
+    }
+    sys::close(fd);
 }
 
 /// _exit(2) of a child that has answered everything.

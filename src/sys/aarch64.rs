@@ -25,7 +25,7 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// The system call `number` with up to five arguments (syscall(2)).
+/// The system call `number` with up to six arguments (syscall(2)).
 ///
 /// # Safety
 ///
@@ -43,6 +43,7 @@ pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize
             in("x2") arg(2),
             in("x3") arg(3),
             in("x4") arg(4),
+            in("x5") arg(5),
             options(nostack, preserves_flags),
         );
     }

@@ -6,7 +6,7 @@ use super::inet::Sockaddr;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
-use rustix::io::{Errno, Result};
+use rustix::io::{Errno, Result, retry_on_intr, write};
 use rustix::process::Pid;
 
 /// A descriptor. As in C, it is open until `close`.
@@ -125,6 +125,29 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> Result<
     Ok(())
 }
 
+/// Writes `text` unless that would block; whether it did (pwritev2(2), RWF_NOWAIT).
+pub fn write_now(fd: Fd, text: &[u8]) -> bool {
+    let iovec = [text.as_ptr() as usize, text.len()];
+    let (number, iovec) = (fd.as_raw_fd() as usize, &raw const iovec as usize);
+    // At the file position, which is -1.
+    let args = [number, iovec, 1, usize::MAX, 0, libc::RWF_NOWAIT as usize];
+    // SAFETY: the kernel reads one `struct iovec` and the text.
+    let written = ret(unsafe { syscall(libc::SYS_pwritev2, args) }).is_ok();
+    // Not every file can tell whether it would block.
+    written || can_write(fd, false) && retry_on_intr(|| write(fd, text)).is_ok()
+}
+
+/// Whether a write would not block (poll(2), POLLOUT). With `wait` it returns
+/// when that is so.
+pub fn can_write(fd: Fd, wait: bool) -> bool {
+    let mut pollfd = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    let now = [0u64; 2];
+    let time = if wait { 0 } else { &raw const now as usize };
+    // SAFETY: the kernel reads and writes one `pollfd`, and reads the time if
+    // there is one.
+    unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time]) != 0 }
+}
+
 /// Bytes sent that the peer has not acknowledged (tcp(7), SIOCOUTQ).
 pub fn unacknowledged(fd: Fd) -> u32 {
     let mut bytes = 0;
@@ -132,6 +155,17 @@ pub fn unacknowledged(fd: Fd) -> u32 {
     // SAFETY: the kernel writes an int.
     unsafe { syscall(libc::SYS_ioctl, args) };
     bytes
+}
+
+/// Closes all descriptors from 3 on but `kept` (close_range(2)).
+pub fn close_all_but(kept: Fd) {
+    let kept = kept.as_raw_fd() as usize;
+    for (first, last) in [(3, kept.wrapping_sub(1)), (kept + 1, u32::MAX as usize)] {
+        if first <= last {
+            // SAFETY: as for `close`.
+            unsafe { syscall(libc::SYS_close_range, [first, last]) };
+        }
+    }
 }
 
 /// Milliseconds since an unknown moment (clock_gettime(2)).

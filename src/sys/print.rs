@@ -1,10 +1,12 @@
 //! Lines of text on the stack, like printf(3). Most functions here are not
 //! inlined: that would be a quarter of the program.
 
-use super::call::{Fd, STDERR, STDOUT};
+use super::call::{STDERR, STDOUT, can_write, write_now};
+use super::global::Global;
 use super::mem::{copy, memchr};
+use core::cell::Cell;
 use core::mem::MaybeUninit;
-use rustix::io::{retry_on_intr, write};
+use rustix::io::{Errno, write};
 
 /// Bytes of text that a `Line` holds. Less than PIPE_BUF, so the text of one
 /// `write` stays in one piece when others write to the same pipe (pipe(7)).
@@ -18,7 +20,12 @@ pub struct Line<'a> {
     len: usize,
 }
 
-/// Writes one line to standard error: `forkline: ` and the text that `build` appends.
+/// Messages that could not be written since the last one.
+static LOST: Global<Cell<usize>> = Global(Cell::new(0));
+
+/// Writes one line to standard error: `forkline: ` and the text that `build`
+/// appends. It never blocks: a message that does not fit is lost, and the next
+/// one tells how many were.
 pub fn message(build: impl FnOnce(&mut Line)) {
     let mut text = [MaybeUninit::uninit(); CAPACITY];
     let mut line = Line { text: &mut text, len: 0 };
@@ -64,17 +71,25 @@ impl Line<'_> {
 
     #[inline(never)]
     fn end(&mut self) {
-        self.str("\n").write(STDERR);
+        let lost = LOST.get();
+        if lost > 0 {
+            self.str(" lost=").num(lost);
+        }
+        let written = write_now(STDERR, self.str("\n").text());
+        LOST.set(if written { 0 } else { lost + 1 });
     }
 
-    /// Writes the text with one `write` and empties it. An error is ignored:
-    /// there is nobody left to tell.
-    #[inline(never)]
-    fn write(&mut self, fd: Fd) {
-        let len = self.len.min(CAPACITY);
+    fn text(&self) -> &[u8] {
         // SAFETY: `bytes` has written these.
-        let text = unsafe { self.text[..len].assume_init_ref() };
-        let _ = retry_on_intr(|| write(fd, text));
+        unsafe { self.text[..self.len.min(CAPACITY)].assume_init_ref() }
+    }
+
+    /// Writes a report and empties the line. Only an error ends the attempts.
+    #[inline(never)]
+    fn report(&mut self) {
+        while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
+            can_write(STDOUT, true);
+        }
         self.len = 0;
     }
 }
@@ -91,10 +106,10 @@ pub fn report(mut lines: &[u8], maxlen: usize) {
         let longest = lines.len().min(maxlen);
         let n = memchr(&lines[..longest], b'\n').map_or(longest, |newline| newline + 1);
         if line.len > CAPACITY - LONGEST {
-            line.write(STDOUT);
+            line.report();
         }
         line.str("server received ").num(n).str(" bytes\n");
         lines = lines.get(n..).unwrap_or_default();
     }
-    line.write(STDOUT);
+    line.report();
 }

@@ -10,16 +10,20 @@ pub type Handler = Option<extern "C" fn(c_int)>;
 pub const SIG_IGN: Handler = None;
 
 /// signal(2), as the C library makes it: sigaction(2) with SA_RESTART. The
-/// handler runs with all other signals blocked, on a stack of its own.
-pub fn signal(signum: c_int, handler: Handler) {
+/// handler runs with all other signals blocked, on a stack of its own. Returns
+/// the handler before, as a number.
+pub fn signal(signum: c_int, handler: Handler) -> usize {
     let handler = handler.map_or(libc::SIG_IGN, |handler| handler as usize);
     let flags = (libc::SA_RESTART | libc::SA_ONSTACK | arch::SA_RESTORER) as usize;
     // The kernel's `struct sigaction`, which is not the C library's: handler,
     // flags, restorer, and the signals to block.
     let action = [handler, flags, arch::restorer as *const () as usize, !0];
-    let args = [signum as usize, &raw const action as usize, 0, SIGSET];
-    // SAFETY: the kernel reads `action`, whose last word is a set of this size.
-    unsafe { syscall(libc::SYS_rt_sigaction, args) };
+    let mut old = [0; 4];
+    let (new, old_at) = (&raw const action as usize, &raw mut old as usize);
+    // SAFETY: the kernel reads `action` and writes `old`, whose last words are
+    // sets of this size.
+    unsafe { syscall(libc::SYS_rt_sigaction, [signum as usize, new, old_at, SIGSET]) };
+    old[0]
 }
 
 /// Bytes of a set of signals.
@@ -42,13 +46,13 @@ pub fn sigmask(blocked: u64) {
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) };
 }
 
-/// Lets all signals in until one comes or `time` is over, and takes what has
-/// passed from `time`; false when it is over (ppoll(2)).
-pub fn pause(time: Option<&mut Timespec>) -> bool {
-    let (time, none) = (time.map_or(0, |time| &raw mut *time as usize), 0u64);
+/// Waits with only these signals blocked until a signal comes or `time` is over,
+/// and takes what has passed from `time`; false when it is over (ppoll(2)).
+pub fn pause(blocked: u64, time: Option<&mut Timespec>) -> bool {
+    let (time, set) = (time.map_or(0, |time| &raw mut *time as usize), &raw const blocked as usize);
     // SAFETY: the kernel reads no descriptor and the set, whose size is given
     // last. It writes the time that is left.
-    let ready = unsafe { syscall(libc::SYS_ppoll, [0, 0, time, &raw const none as usize, SIGSET]) };
+    let ready = unsafe { syscall(libc::SYS_ppoll, [0, 0, time, set, SIGSET]) };
     ready != 0
 }
 

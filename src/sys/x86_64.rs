@@ -22,7 +22,7 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// The system call `number` with up to five arguments (syscall(2)).
+/// The system call `number` with up to six arguments (syscall(2)).
 ///
 /// # Safety
 ///
@@ -40,6 +40,7 @@ pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize
             in("rdx") arg(2),
             in("r10") arg(3),
             in("r8") arg(4),
+            in("r9") arg(5),
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack, preserves_flags),

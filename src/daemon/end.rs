@@ -11,7 +11,7 @@ use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, WaitOptions, getpid, kill_process, wait};
 use rustix::thread::Timespec;
 
 /// What a stop does to the children, in the order in which it is tried.
@@ -133,16 +133,30 @@ pub fn drain() -> ! {
             }
         }
         let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
-        while STAGE.get() == stage {
-            if children::count() == 0 {
-                log::stopping("drained", 0);
-                sys::_exit(0);
-            }
-            if !sys::pause(ALL_IN, Some(&mut left)) {
-                next_stage(0);
-                break;
-            }
+        while STAGE.get() == stage && children::count() > 0 && sys::pause(ALL_IN, Some(&mut left)) {
         }
+        // Should a wait have failed: no other SIGCHLD comes for the last child.
+        while waitpid() > 0 {}
+        if children::count() == 0 {
+            log::stopping("drained", 0);
+            sys::_exit(0);
+        }
+        if STAGE.get() == stage {
+            next_stage(0);
+        }
+    }
+}
+
+/// waitpid(2) with WNOHANG, for any child: its pid, or 0 if none has ended.
+pub fn waitpid() -> i32 {
+    match wait(WaitOptions::NOHANG) {
+        Ok(Some((pid, status))) => {
+            if let Some(client) = children::remove(pid) {
+                log::ended(pid, &client, status);
+            }
+            pid.as_raw_pid()
+        }
+        _ => 0,
     }
 }
 

@@ -11,14 +11,13 @@ mod log;
 mod options;
 
 use crate::sys::{self, Fd, Sockaddr};
-pub use end::catch_signals;
+pub use end::{catch_signals, waitpid};
 pub use listen::{bind, error_, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
 use log::Kind;
 use options::Setting::Quiet;
 pub use options::{Service, getopt};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{WaitOptions, wait};
 use rustix::thread::Timespec;
 
 /// Time between two attempts of accept(2) when the system lacks something.
@@ -67,19 +66,6 @@ pub fn fork(connfd: Fd) -> i32 {
             log::failed(Kind::Fork, "fork", e, &children::client().get());
             -1
         }
-    }
-}
-
-/// waitpid(2) with WNOHANG, for any child: its pid, or 0 if none has ended.
-pub fn waitpid() -> i32 {
-    match wait(WaitOptions::NOHANG) {
-        Ok(Some((pid, status))) => {
-            if let Some(client) = children::remove(pid) {
-                log::ended(pid, &client, status);
-            }
-            pid.as_raw_pid()
-        }
-        _ => 0,
     }
 }
 

@@ -98,32 +98,35 @@ const PARENT: &[&str] = &[
     "rt_sigprocmask(SIG_SETMASK, [HUP INT QUIT TERM CHLD], NULL, 8) = 0",
     "sigaltstack({ss_sp=0x*, ss_flags=0, ss_size=65536}, NULL) = 0",
     // Not the C's: the signals that end it.
-    "rt_sigaction(SIGTERM, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
-    "rt_sigaction(SIGINT, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
-    "rt_sigaction(SIGHUP, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
-    "rt_sigaction(SIGQUIT, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
-    "rt_sigaction(SIGCHLD, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, NULL, 8) = 0",
+    "rt_sigaction(SIGTERM, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
+    "rt_sigaction(SIGINT, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
+    "rt_sigaction(SIGQUIT, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
+    "rt_sigaction(SIGHUP, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
+    // Not the C's: a report that a file cannot hold is an error.
+    "rt_sigaction(SIGXFSZ, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
+    "rt_sigaction(SIGCHLD, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
     // Not the C's: a send to a closed connection is an error.
-    "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, NULL, 8) = 0",
+    "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
     "socket(AF_INET6, SOCK_STREAM, IPPROTO_IP) = 3",
     // Not the C's: IPv4 clients too.
     "setsockopt(3, SOL_IPV6, IPV6_V6ONLY, [0], 4) = 0",
     "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0",
     "bind(3, {sa_family=AF_INET6, *\"::\"*}, 28) = 0",
     "listen(3, 1024) = 0",
-    // Not the C's, up to accept: the ready line's address, keep-alive, what no
-    // child gets of the parent's memory (the ranges have holes), the filter, the
-    // ready line, and signals while it waits.
+    // Not the C's, up to accept: the ready line's address, keep-alive, descriptors
+    // that were inherited, what no child gets of the parent's memory (the ranges
+    // have holes), the filter, the ready line, and signals while it waits.
     "getsockname(3, {*}, [28]) = 0",
     "setsockopt(3, SOL_SOCKET, SO_KEEPALIVE, [1], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPIDLE, [60], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPINTVL, [20], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPCNT, [3], 4) = 0",
+    "close_range(4, 4294967295, 0) = 0",
     "madvise(NULL, *, MADV_DONTFORK) = -1 ENOMEM (*)",
     "madvise(0x*, *, MADV_DONTFORK) = -1 ENOMEM (*)",
     "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) = 0",
     "seccomp(SECCOMP_SET_MODE_FILTER, 0, {*}) = 0",
-    "write(2, \"forkline: *\"..., *) = *",
+    "pwritev2(2, [{iov_base=\"forkline: *}], 1, -1, RWF_NOWAIT) = *",
     "rt_sigprocmask(SIG_SETMASK, [], NULL, 8) = 0",
     "accept(3, {*}, [28]) = 4",
     // Not the C's: no signals between two steps.

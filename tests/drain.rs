@@ -486,6 +486,9 @@ fn a_second_signal_ends_it_at_once() {
         if second != 0 {
             server.stderr.wait_for(&said("drain", first, 2));
             assert_eq!(server.wait_for_children(2).len(), 2);
+            if second == first {
+                thread::sleep(TWICE_IS_ONCE);
+            }
             server.signal(second);
         }
         assert!(server.wait().success(), "signals {first} and {second}");
@@ -508,6 +511,42 @@ fn said(event: &str, signal: i32, children: usize) -> String {
     format!("forkline: {event} signal=SIG{name} children={children}/1024\n")
 }
 
+/// In a shorter time a signal that comes again is the same one.
+const TWICE_IS_ONCE: Duration = Duration::from_millis(1100);
+
+/// As it does when a terminal closes.
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    loop {
+        let mut server = Server::start(&["-g", FOREVER, "echo", "0"]);
+        let (mut client, child) = client_and_child(&server);
+        client.write_all(b"half").expect("send");
+        wait_for("it is taken", || unacknowledged(&client) == 0);
+        stop(child);
+        let begin = Instant::now();
+        for _ in 0..2 {
+            server.signal(libc::SIGHUP);
+            wait_for("the signal is taken", || !is_pending(server.pid, libc::SIGHUP));
+        }
+        if begin.elapsed() > Duration::from_millis(900) {
+            continue; // the machine is too busy for this
+        }
+        kill(child as i32, libc::SIGCONT);
+        assert_eq!(receive_all(&client), (b"half".to_vec(), End::Closed));
+        assert!(server.wait().success());
+        wait_for("its output ends", || server.stderr.ended());
+        assert!(!server.stderr.text().contains(": reset "), "{}", server.stderr.text());
+        return;
+    }
+}
+
+/// Whether a signal waits for the process (proc(5), ShdPnd).
+fn is_pending(pid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:\t")).expect("ShdPnd");
+    u64::from_str_radix(mask, 16).expect("hexadecimal") & 1 << (signal - 1) != 0
+}
+
 /// The terminal's Ctrl-C, twice.
 #[test]
 fn a_second_ctrl_c_ends_it_at_once() {
@@ -515,6 +554,7 @@ fn a_second_ctrl_c_ends_it_at_once() {
     let client = deaf_client(&server);
     kill(-(server.pid as i32), libc::SIGINT);
     server.stderr.wait_for(&said("drain", libc::SIGINT, 1));
+    thread::sleep(TWICE_IS_ONCE);
     kill(-(server.pid as i32), libc::SIGINT);
     assert!(server.wait().success());
     server.stderr.wait_for(&said("reset", libc::SIGINT, 1));
@@ -664,7 +704,12 @@ fn every_signal_to_a_child() {
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
                 "eof".into()
             }
-            libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGPIPE | libc::SIGCHLD => {
+            libc::SIGCONT
+            | libc::SIGURG
+            | libc::SIGWINCH
+            | libc::SIGPIPE
+            | libc::SIGXFSZ
+            | libc::SIGCHLD => {
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
                 "eof".into()
             }
@@ -803,8 +848,16 @@ fn whatever_was_ignored_or_blocked_before() {
         drop(client_and_child(&server));
         server.wait_for_children(1); // SIGCHLD comes
         server.signal(signal);
+        let mut ends_it = signal;
+        if signal == libc::SIGHUP {
+            // As nohup(1) wants it, it goes on.
+            assert_eq!(say(&client, b"hello\n"), b"hello\n");
+            ends_it = libc::SIGTERM;
+            server.signal(ends_it);
+        }
         assert_eq!(receive_all(&client), (vec![], End::Closed));
         assert!(server.wait().success());
+        server.stderr.wait_for(&said("drain", ends_it, 1));
     }
 }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ impl Server {
 
     /// The same, but it may never be ready: its port is 0 for now.
     pub fn launch(command: &mut Command) -> Server {
+        take_hangups();
         let mut child = command.process_group(0).spawn().expect("server starts");
         let stdout = Collected::from(child.stdout.take());
         let stderr = Collected::from(child.stderr.take());
@@ -175,6 +176,19 @@ pub fn is_of_the_end(line: &str) -> bool {
     let count = children.strip_prefix("children=").and_then(|count| count.split_once('/'));
     let is_number = |text: &str| text.parse::<u32>().is_ok();
     signal_fits && count.is_some_and(|(n, most)| is_number(n) && is_number(most))
+}
+
+/// nohup(1) ignores SIGHUP for this process, and a server would go on to. With a
+/// handler it does not: exec removes that.
+fn take_hangups() {
+    extern "C" fn nothing(_signal: i32) {}
+    static ONCE: Once = Once::new();
+    // SAFETY: the handler does nothing.
+    ONCE.call_once(|| unsafe {
+        if libc::signal(libc::SIGHUP, nothing as *const () as usize) != libc::SIG_IGN {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+        }
+    });
 }
 
 /// The release binary with these arguments, stdout and stderr piped.

@@ -1,7 +1,6 @@
-//! Numeric addresses, like inet_pton(3) and inet_ntop(3). Those of `core::net`
-//! can panic or need `core::fmt`, which is larger than the server.
+//! Numeric addresses, like inet_pton(3). Those of `core::net` can panic or need
+//! `core::fmt`, which is larger than the server.
 
-use super::print::Line;
 use libc::{AF_INET, AF_INET6};
 
 /// An IPv4 or IPv6 address with its port, as the kernel has it: a `sockaddr_in6`,
@@ -11,7 +10,7 @@ use libc::{AF_INET, AF_INET6};
 pub struct Sockaddr {
     /// 0 if this is no address.
     pub family: u16,
-    port: [u8; 2],
+    pub port: [u8; 2],
     v4: [u8; 4],
     pub v6: [u8; 16],
     scope_id: u32,
@@ -134,42 +133,4 @@ fn parse_groups(text: &[u8], at_end: bool) -> Option<([u8; 16], usize)> {
         n += 2;
     }
     Some((octets, n))
-}
-
-impl Line<'_> {
-    /// Appends `127.0.0.1:7007` or `[::1]:7007` (RFC 5952, section 6).
-    #[inline(never)]
-    pub fn addr(&mut self, addr: &Sockaddr) -> &mut Self {
-        match addr.v4() {
-            Some(octets) => {
-                for (i, &octet) in octets.iter().enumerate() {
-                    self.str(if i > 0 { "." } else { "" }).num(octet.into());
-                }
-            }
-            None => _ = self.str("[").ipv6(&addr.v6).str("]"),
-        }
-        self.str(":").num(u16::from_be_bytes(addr.port).into())
-    }
-
-    /// The longest run of zeros, the first of equals, is written as "::"
-    /// (RFC 5952, section 4.2).
-    fn ipv6(&mut self, octets: &[u8; 16]) -> &mut Self {
-        let groups = octets.as_chunks::<2>().0;
-        let (mut gap, mut zeros, mut run) = (8, 1, 0);
-        for (i, &group) in groups.iter().enumerate() {
-            run = if group == [0, 0] { run + 1 } else { 0 };
-            if run > zeros {
-                (gap, zeros) = (i + 1 - run, run);
-            }
-        }
-        for (i, &group) in groups.iter().enumerate() {
-            if i == gap {
-                self.str("::");
-            } else if i < gap || i >= gap + zeros {
-                self.str(if i > 0 && i != gap + zeros { ":" } else { "" });
-                self.digits(u16::from_be_bytes(group).into(), 16);
-            }
-        }
-        self
-    }
 }

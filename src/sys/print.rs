@@ -3,6 +3,7 @@
 
 use super::call::{STDERR, STDOUT, can_write, write_now};
 use super::global::Global;
+use super::inet::Sockaddr;
 use super::mem::{copy, memchr};
 use core::cell::Cell;
 use core::mem::MaybeUninit;
@@ -59,6 +60,42 @@ impl Line<'_> {
         }
         let digit = (n % base) as u8;
         self.bytes(&[if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }])
+    }
+
+    /// Appends `127.0.0.1:7007` or `[::1]:7007` (RFC 5952, section 6).
+    #[inline(never)]
+    pub fn addr(&mut self, addr: &Sockaddr) -> &mut Self {
+        match addr.v4() {
+            Some(octets) => {
+                for (i, &octet) in octets.iter().enumerate() {
+                    self.str(if i > 0 { "." } else { "" }).num(octet.into());
+                }
+            }
+            None => _ = self.str("[").ipv6(&addr.v6).str("]"),
+        }
+        self.str(":").num(u16::from_be_bytes(addr.port).into())
+    }
+
+    /// The longest run of zeros, the first of equals, is written as "::"
+    /// (RFC 5952, section 4.2).
+    fn ipv6(&mut self, octets: &[u8; 16]) -> &mut Self {
+        let groups = octets.as_chunks::<2>().0;
+        let (mut gap, mut zeros, mut run) = (8, 1, 0);
+        for (i, &group) in groups.iter().enumerate() {
+            run = if group == [0, 0] { run + 1 } else { 0 };
+            if run > zeros {
+                (gap, zeros) = (i + 1 - run, run);
+            }
+        }
+        for (i, &group) in groups.iter().enumerate() {
+            if i == gap {
+                self.str("::");
+            } else if i < gap || i >= gap + zeros {
+                self.str(if i > 0 && i != gap + zeros { ":" } else { "" });
+                self.digits(u16::from_be_bytes(group).into(), 16);
+            }
+        }
+        self
     }
 
     /// Appends the beginning of a text that a user typed, safe for a terminal.

@@ -3,7 +3,7 @@
 //! that the server makes and kills a process that makes another (seccomp(2)).
 
 use super::children::TABLE;
-use super::listen::die;
+use super::fault::die;
 use super::options::NOBODY;
 use super::options::Setting::{Gid, Uid};
 use crate::sys::{self, message};

@@ -1,48 +1,11 @@
 //! How the listening socket comes about: opened here, or handed over.
 
+use super::fault::{die, keep, tell_unserved};
 use super::options::{HOSTS, Service, Setting::ReusePort};
 use super::{confine, end, idle};
-use crate::sys::{self, Fd, Global, Sockaddr, Strings, message, number, split_once};
-use core::cell::Cell;
-use rustix::io::{Errno, ioctl_fionbio};
+use crate::sys::{self, Fd, Sockaddr, Strings, message, number, split_once};
+use rustix::io::ioctl_fionbio;
 use rustix::process::getpid;
-
-/// The call that failed first, its address and its error.
-#[derive(Clone, Copy)]
-struct Fault(&'static str, Sockaddr, Errno);
-
-static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
-
-/// Keeps the first fault, since that is the one that matters, unless it says
-/// that the machine lacks the family.
-fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
-    if FAULT.get().is_none_or(|Fault(_, _, first)| first == Errno::AFNOSUPPORT) {
-        FAULT.set(Some(Fault(call, addr, e)));
-    }
-}
-
-/// Tells the call that failed, and why.
-fn tell(Fault(call, addr, e): Fault) {
-    message(|line| {
-        line.str(call);
-        if addr.family != 0 {
-            line.str(" ").addr(&addr);
-        }
-        line.str(": ").strerror(e.raw_os_error());
-    });
-}
-
-/// The C's `error_`: tells the call that failed first, and ends the program.
-pub fn error_() -> ! {
-    FAULT.get().into_iter().for_each(tell);
-    sys::_exit(1)
-}
-
-/// Like `error_`, for a call that has just failed.
-pub fn die(call: &'static str, e: Errno) -> ! {
-    FAULT.set(Some(Fault(call, Sockaddr::NONE, e)));
-    error_()
-}
 
 /// getaddrinfo(3): the addresses to try. Without `-b` that is every address of
 /// both families, and then, where there is no IPv6, every IPv4 address.
@@ -122,11 +85,7 @@ pub fn ready(listenfd: Fd, service: Service) {
     idle::keep_alive(listenfd);
     end::listening(listenfd);
     sys::close_all_but(listenfd);
-    if let Some(fault) = FAULT.get()
-        && !matches!(fault.2, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
-    {
-        tell(fault); // an address that is not served, though there is IPv6
-    }
+    tell_unserved();
     confine::confine();
     let service = match service {
         Service::Echo => "echo",

@@ -5,6 +5,7 @@
 mod children;
 mod confine;
 mod end;
+mod fault;
 mod idle;
 mod listen;
 mod log;
@@ -12,7 +13,8 @@ mod options;
 
 use crate::sys::{self, Fd, Sockaddr};
 pub use end::{catch_signals, waitpid};
-pub use listen::{bind, error_, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
+pub use fault::error_;
+pub use listen::{bind, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
 use log::Kind;
 use options::Setting::Quiet;
 pub use options::{Service, getopt};
@@ -39,7 +41,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             }
             Err(_) if end::is_stopping() => end::drain(),
             Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => listen::die("accept", e),
+            Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
                 log::failed(Kind::Accept, "accept", e, &Sockaddr::NONE);
                 sys::pause(end::ALL_IN, Some(&mut { RETRY }));

@@ -1,0 +1,51 @@
+//! What fails before the server is ready.
+
+use crate::sys::{self, Global, Sockaddr, message};
+use core::cell::Cell;
+use rustix::io::Errno;
+
+/// The call that failed first, its address and its error.
+#[derive(Clone, Copy)]
+struct Fault(&'static str, Sockaddr, Errno);
+
+static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
+
+/// Keeps the first fault, since that is the one that matters, unless it says
+/// that the machine lacks the family.
+pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
+    if FAULT.get().is_none_or(|Fault(_, _, first)| first == Errno::AFNOSUPPORT) {
+        FAULT.set(Some(Fault(call, addr, e)));
+    }
+}
+
+/// Tells the call that failed, and why.
+fn tell(Fault(call, addr, e): Fault) {
+    message(|line| {
+        line.str(call);
+        if addr.family != 0 {
+            line.str(" ").addr(&addr);
+        }
+        line.str(": ").strerror(e.raw_os_error());
+    });
+}
+
+/// The C's `error_`: tells the call that failed first, and ends the program.
+pub fn error_() -> ! {
+    FAULT.get().into_iter().for_each(tell);
+    sys::_exit(1)
+}
+
+/// Like `error_`, for a call that has just failed.
+pub fn die(call: &'static str, e: Errno) -> ! {
+    FAULT.set(Some(Fault(call, Sockaddr::NONE, e)));
+    error_()
+}
+
+/// Tells of an address that is not served, though the machine has its family.
+pub fn tell_unserved() {
+    if let Some(fault) = FAULT.get()
+        && !matches!(fault.2, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+    {
+        tell(fault);
+    }
+}

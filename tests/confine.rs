@@ -142,6 +142,7 @@ mod filter {
             SYS_setsockopt,
             [4, SOL_SOCKET as u64, SO_REUSEPORT as u64, 0, 4, 0],
         ),
+        ("close_range", SYS_close_range, [3, u32::MAX as u64, 0, 0, 0, 0]),
         ("accept4", SYS_accept4, [3, 0, 0, 0, 0, 0]),
         ("poll", SYS_poll, [0; 6]),
         ("futex", SYS_futex, [0, FUTEX_WAKE as u64, 1, 0, 0, 0]),
@@ -184,6 +185,7 @@ mod filter {
         ("sigaltstack", SYS_sigaltstack, [1, 0, 0, 0, 0, 0], -EFAULT),
         ("clock_gettime", SYS_clock_gettime, [999, 0, 0, 0, 0, 0], -EINVAL),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
+        ("pwritev2", SYS_pwritev2, [999, 0, 0, 0, 0, 0], -EBADF),
         ("restart_syscall", SYS_restart_syscall, [0; 6], -EINTR),
         ("SO_LINGER", SYS_setsockopt, [999, SOL_SOCKET as u64, SO_LINGER as u64, 0, 8, 0], -EBADF),
         (

@@ -659,10 +659,19 @@ pub fn add_address(address: &str) {
     assert!(run(&mut ip).status.success(), "{address}");
 }
 
+/// Whether an emulator runs forkline, which has calls and memory of its own; says
+/// `skipped:` when it does.
+pub fn emulated() -> bool {
+    let emulated = env::var_os("FORKLINE").is_some();
+    if emulated {
+        tell_skipped("this would look at the emulator");
+    }
+    emulated
+}
+
 /// Whether a program is installed and of use; says `skipped:` when it is not.
 pub fn tool(name: &str) -> bool {
-    if name == "strace" && env::var_os("FORKLINE").is_some() {
-        tell_skipped("strace would show the emulator's calls");
+    if name == "strace" && emulated() {
         return false;
     }
     let path = env::var_os("PATH").unwrap_or_default();

@@ -60,10 +60,10 @@ fn twenty_thousand_connections_leave_nothing_behind() {
     };
     let before = serve(4_000); // everything has been touched once
     let after = serve(20_000);
-    // All there is to touch of its table for 1024 children: less than 4 bytes a connection.
-    const TABLE: usize = 72;
+    // The kernel may have taken some of the file's pages before, and given them back since.
+    const FILE: usize = 20;
     let grown =
-        after[0] > before[0] || after[1..].iter().zip(&before[1..]).any(|(a, b)| *a > b + TABLE);
+        after[0] > before[0] || after[1..].iter().zip(&before[1..]).any(|(a, b)| *a > b + FILE);
     assert!(!grown, "descriptors, resident and private KiB: {before:?}, then {after:?}");
     wait_for("24000 reports", || server.stdout.lines().len() == 24_000);
     server.has_said_nothing_else();

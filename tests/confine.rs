@@ -35,8 +35,7 @@ fn without_seccomp_it_says_so_and_serves() {
         let server = Server::spawn(strace.stdout(piped()).stderr(piped()));
         assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
         let lines = server.stderr.lines();
-        assert!(lines[0].starts_with("forkline: serving without seccomp: "), "{lines:?}");
-        assert!(lines[0].ends_with(&format!("({error})")), "{lines:?}");
+        assert_eq!(lines[0], format!("forkline: serving without seccomp: {error}"));
         let child = server.children()[0];
         assert_eq!(status_line(child, "Seccomp"), "0");
     }
@@ -77,7 +76,7 @@ fn it_does_not_start_as_the_wrong_user() {
         strace.arg(env!("CARGO_BIN_EXE_forkline")).args(["-u", "65534", "echo", "0"]);
         let output = run(&mut strace);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(said, format!("forkline: {call}: Operation not permitted (EPERM)\n"));
+        assert_eq!(said, format!("forkline: {call}: EPERM\n"));
         assert_eq!(output.status.code(), Some(1));
     }
 }

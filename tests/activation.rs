@@ -60,7 +60,7 @@ fn a_socket_that_does_not_block_is_no_burden() {
     let server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
     assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
     wait_for("it sleeps in accept", || matches!(stat(server.pid), Some(('S', _))));
-    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    server.has_said_nothing_else();
 }
 
 #[test]
@@ -114,10 +114,10 @@ fn what_cannot_be_served_is_named() {
     let two = "LISTEN_PID=$$ LISTEN_FDS=2";
     refuses(&listener(), two, "forkline: LISTEN_FDS is not 1\n");
     let file = File::open("/dev/null").expect("open");
-    let no_socket = "forkline: LISTEN_FDS: Not a socket (ENOTSOCK)\n";
+    let no_socket = "forkline: LISTEN_FDS: ENOTSOCK\n";
     refuses(&file, ENVIRONMENT, no_socket);
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
-    let no_listener = "forkline: LISTEN_FDS: Operation not supported (EOPNOTSUPP)\n";
+    let no_listener = "forkline: LISTEN_FDS: EOPNOTSUPP\n";
     refuses(&udp, ENVIRONMENT, no_listener);
 }
 

@@ -221,7 +221,7 @@ fn the_image_serves_reaps_and_drains_as_process_1() {
     // A client that has sent half a line, and one that says no more.
     let (mut half, silent) = (server.connect(), server.connect());
     half.write_all(b"half a li").expect("send");
-    server.stderr.wait_for(" 2/1024\n");
+    server.stderr.wait_for(" children=2/1024\n");
     kill(process_1 as i32, libc::SIGTERM);
     assert_eq!(exchange_nothing(&half), b"half a li");
     assert_eq!(exchange_nothing(&silent), b"");

@@ -90,7 +90,8 @@ fn one_round(mut random: fastrand::Rng) -> Vec<End> {
     });
     assert!(server.wait().success());
     assert!(nobody_in_group(pid), "somebody is left");
-    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    wait_for("its output ends", || server.stderr.ended());
+    server.has_said_nothing_else();
     clients.iter_mut().map(Client::last_words).collect()
 }
 
@@ -291,7 +292,7 @@ fn what_has_been_taken_is_answered() {
             assert!(bytes == answer(service, text) && end == End::Closed, "{end:?}");
         }
         assert!(server.wait().success(), "signal {signal}");
-        assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+        server.has_said_nothing_else();
     }
 }
 
@@ -334,11 +335,16 @@ fn a_signal_at_any_call_of_the_start_ends_it() {
         let when = seen.iter().filter(|&&other| other == call).count();
         for signal in ["TERM", "INT", "HUP"] {
             let inject = format!("inject={call}:signal={signal}:when={when}");
-            let status =
-                run(&mut strace(Path::new("/dev/null"), &[&inject], &["echo", "0"])).status;
-            // Before it can be caught it ends the program by itself.
-            let caught = seen.iter().filter(|&&call| call == "rt_sigaction").count() >= 3;
-            assert!(status.success() || !caught && status.signal().is_some(), "{inject}: {status}");
+            let output = run(&mut strace(Path::new("/dev/null"), &[&inject], &["echo", "0"]));
+            // Before the server blocks it, it ends the program by itself.
+            if !seen.contains(&"rt_sigprocmask") {
+                assert!(output.status.signal().is_some(), "{inject}: {output:?}");
+                continue;
+            }
+            let messages = String::from_utf8_lossy(&output.stderr);
+            let drain = format!("drain signal=SIG{signal} children=0/1024");
+            let end = format!("forkline: {drain}\nforkline: drained children=0/1024\n");
+            assert!(output.status.success() && messages.ends_with(&end), "{inject}: {output:?}");
         }
     }
     assert!(seen.contains(&"accept"), "{trace}");
@@ -351,11 +357,15 @@ fn a_signal_at_any_call_of_the_service_is_a_drain() {
         return;
     }
     let output = scratch("trace");
-    let calls = "accept clone close recvfrom sendto wait4 rt_sigreturn futex";
+    let calls = "accept clone close recvfrom sendto wait4 rt_sigreturn rt_sigprocmask ppoll";
     for call in calls.split(' ') {
         let mut hits = 0;
-        // The first accept is still the start.
-        let first = if call == "accept" { 2 } else { 1 };
+        // The first of these are still the start.
+        let first = match call {
+            "accept" => 2,
+            "rt_sigprocmask" => 3,
+            _ => 1,
+        };
         for when in first..first + 3 {
             let inject = format!("inject={call}:signal=TERM:when={when}");
             // With one place, so that it has to wait for it too.
@@ -370,6 +380,32 @@ fn a_signal_at_any_call_of_the_service_is_a_drain() {
             hits += fs::read_to_string(&*output).unwrap().matches("si_code=SI_KERNEL").count();
         }
         assert!(hits > 0, "no {call}");
+    }
+}
+
+/// What has come before a child has made its first call is answered all the same.
+#[test]
+fn a_signal_at_the_first_calls_of_a_child() {
+    if !tool("strace") {
+        return;
+    }
+    for call in ["sigaltstack", "rt_sigprocmask", "close", "recvfrom"] {
+        let server = Server::start(&["-v", "echo", "0"]);
+        stop(server.pid);
+        let mut client = server.connect();
+        client.write_all(b"one\ntwo").expect("send");
+        wait_for("it is taken", || unacknowledged(&client) == 0);
+        let (inject, pid) = (format!("inject={call}:signal=TERM:when=1"), server.pid.to_string());
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &inject, "-p", &pid]);
+        let _strace = Server::launch(&mut strace);
+        wait_for("strace is attached", || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+            !status.contains("TracerPid:\t0\n")
+        });
+        server.signal(libc::SIGCONT);
+        assert_eq!(receive_all(&client), (b"one\ntwo".to_vec(), End::Closed), "{call}");
+        server.stderr.wait_for(" reason=stop children=0/1024\n");
     }
 }
 
@@ -402,7 +438,7 @@ fn a_signal_while_it_waits_for_a_place() {
         for mut client in &waiting {
             client.write_all(b"a line\n").expect("send");
         }
-        wait_for("the server waits for a place", || calls(server.pid, libc::SYS_futex));
+        wait_for("the server waits for a place", || calls(server.pid, libc::SYS_ppoll));
         server.signal(signal);
         for client in &served {
             assert_eq!(receive_all(client), (vec![], End::Closed));
@@ -448,16 +484,28 @@ fn a_second_signal_ends_it_at_once() {
         let clients = [deaf_client(&server), deaf_client(&server)];
         server.signal(first);
         if second != 0 {
-            server.stderr.wait_for("drain, signal 15 2/1024\n");
+            server.stderr.wait_for(&said("drain", first, 2));
             assert_eq!(server.wait_for_children(2).len(), 2);
             server.signal(second);
         }
         assert!(server.wait().success(), "signals {first} and {second}");
-        server.stderr.wait_for("drain, signal 3 2/1024\n");
+        server.stderr.wait_for(&said("reset", if second != 0 { second } else { first }, 2));
+        server.stderr.wait_for("forkline: drained children=0/1024\n");
         for client in &clients {
             assert_eq!(receive_all(client).1, End::Reset, "signals {first} and {second}");
         }
     }
+}
+
+/// What the parent says of a signal that ends it.
+fn said(event: &str, signal: i32, children: usize) -> String {
+    let name = match signal {
+        libc::SIGHUP => "HUP",
+        libc::SIGINT => "INT",
+        libc::SIGQUIT => "QUIT",
+        _ => "TERM",
+    };
+    format!("forkline: {event} signal=SIG{name} children={children}/1024\n")
 }
 
 /// The terminal's Ctrl-C, twice.
@@ -466,9 +514,10 @@ fn a_second_ctrl_c_ends_it_at_once() {
     let mut server = Server::start(&["-q", "-v", "-g", FOREVER, "echo", "0"]);
     let client = deaf_client(&server);
     kill(-(server.pid as i32), libc::SIGINT);
-    server.stderr.wait_for("drain, signal 15 1/1024\n");
+    server.stderr.wait_for(&said("drain", libc::SIGINT, 1));
     kill(-(server.pid as i32), libc::SIGINT);
     assert!(server.wait().success());
+    server.stderr.wait_for(&said("reset", libc::SIGINT, 1));
     assert_eq!(receive_all(&client).1, End::Reset);
 }
 
@@ -599,36 +648,42 @@ fn every_signal_to_a_child() {
         client.write_all(b"half").expect("send");
         wait_for("it is taken", || unacknowledged(&client) == 0);
         kill(child as i32, signal);
-        let end = match signal {
+        let address = client.local_addr().expect("its address");
+        let reason = match signal {
             libc::SIGTERM | libc::SIGINT | libc::SIGHUP => {
                 assert_eq!(receive_all(&client), (b"half".to_vec(), End::Closed), "{signal}");
-                "exit 0".into()
+                "stop".into()
             }
             libc::SIGQUIT => {
                 assert_eq!(receive_all(&client), (vec![], End::Reset));
-                "exit 1".into()
+                "stop".into()
             }
             libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
                 wait_for("the child stops", || state(child) == 'T');
                 kill(child as i32, libc::SIGCONT);
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
-                "exit 0".into()
+                "eof".into()
             }
             libc::SIGCONT | libc::SIGURG | libc::SIGWINCH | libc::SIGPIPE | libc::SIGCHLD => {
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
-                "exit 0".into()
+                "eof".into()
             }
             // glibc's: a process that its posix_spawn starts ignores them.
             32 | 33 => {
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
-                "exit 0".into()
+                "eof".into()
             }
             _ => {
                 receive_all(&client);
-                format!("signal {signal}")
+                match signal {
+                    libc::SIGKILL => "signal signal=SIGKILL".into(),
+                    other => format!("signal signal={other}"),
+                }
             }
         };
-        server.stderr.wait_for(&format!("end pid {child} {end} 1/1024\n"));
+        server.stderr.wait_for(&format!(
+            "forkline: end pid={child} client={address} reason={reason} children=1/1024\n"
+        ));
         assert_eq!(server.wait_for_children(1), [other]);
         assert_eq!(say(&bystander, b"hello\n"), b"hello\n");
     }
@@ -721,7 +776,7 @@ fn conversations_under_stops_and_signals_at_random() {
         assert!(clients.into_iter().all(|client| client.join().unwrap()));
     });
     server.wait_for_children(0);
-    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    server.has_said_nothing_else();
 }
 
 // ---------------------------------------------------------------- how it was started
@@ -788,7 +843,7 @@ fn somebody_elses_children() {
     kill(server.pid as i32, libc::SIGCONT);
     assert_eq!(receive(&second, 6), b"hello\n", "{}", server.stderr.text());
     server.wait_for_children(1);
-    server.stderr.wait_for(&format!("end pid {own} exit 0 "));
+    server.stderr.wait_for(&format!("forkline: end pid={own} "));
     let third = server.connect();
     (&third).write_all(b"hello\n").expect("send");
     drop(second);
@@ -797,37 +852,53 @@ fn somebody_elses_children() {
     assert!(server.wait().success());
     wait_for("its output ends", || server.stderr.ended());
     let log = server.stderr.lines();
-    assert!(log.iter().filter(|line| line.contains("accept")).all(|line| line.ends_with(" 1/1")));
-    assert!(log.last().unwrap().ends_with(" exit 0 0/1"), "{log:?}");
+    let told = |event: &str| log.iter().filter(|line| line.contains(event)).collect::<Vec<_>>();
+    assert!(told(": accept ").iter().all(|line| line.ends_with(" children=1/1")), "{log:?}");
+    assert_eq!(told(": end ").len(), 3, "those of its own: {log:?}");
+    assert!(log[log.len() - 2].ends_with(" reason=stop children=0/1"), "{log:?}");
+    assert_eq!(log.last().unwrap(), "forkline: drained children=0/1");
+}
+
+/// forkline as process 1 of a new namespace, and its pid in this one.
+fn process_1(args: &[&str]) -> Option<(Server, u32)> {
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    if !tool("unshare") || !tool("nsenter") {
+        return None;
+    }
+    if !run(Command::new("unshare").args(unshare).arg("true")).status.success() {
+        skipped("no permission for a namespace of processes");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(unshare).args(command_line(args));
+    let server = Server::spawn(piped(&mut command));
+    let init = children_of(server.pid)[0];
+    let status = fs::read_to_string(format!("/proc/{init}/status")).expect("status");
+    assert!(status.contains(&format!("NSpid:\t{init}\t1\n")), "{status}");
+    Some((server, init))
+}
+
+/// Runs a script in the namespace of process 1. What it leaves behind becomes a
+/// child of process 1.
+fn run_beside(init: u32, script: &str) {
+    let target = ["--target", &init.to_string(), "--pid", "--", "sh", "-c", script];
+    assert!(run(Command::new("nsenter").args(target)).status.success());
 }
 
 /// Every signal that process 1 of a container has no handler for is ignored,
 /// and the orphans of all others become its children.
 #[test]
 fn as_process_1() {
-    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    if !tool("unshare") || !tool("nsenter") {
-        return;
-    }
-    if !run(Command::new("unshare").args(unshare).arg("true")).status.success() {
-        return skipped("no permission for a namespace of processes");
-    }
     for signal in ASK {
-        let mut command = Command::new("unshare");
-        command.args(unshare).args(command_line(&["-v", "-c", "2", "-g", FOREVER, "echo", "0"]));
-        let mut server = Server::spawn(piped(&mut command));
-        let init = children_of(server.pid)[0];
-        let status = fs::read_to_string(format!("/proc/{init}/status")).expect("status");
-        assert!(status.contains(&format!("NSpid:\t{init}\t1\n")), "{status}");
+        let args = ["-v", "-c", "2", "-g", FOREVER, "echo", "0"];
+        let Some((mut server, init)) = process_1(&args) else { return };
         let clients = [server.connect(), server.connect()];
         for client in &clients {
             assert_eq!(say(client, b"hello\n"), b"hello\n");
         }
         let own = children_of(init);
 
-        let script = "for i in 1 2 3 4 5 6; do sleep 1000 >/dev/null 2>&1 & done";
-        let target = ["--target", &init.to_string(), "--pid", "--", "sh", "-c", script];
-        assert!(run(Command::new("nsenter").args(target)).status.success());
+        run_beside(init, "for i in 1 2 3 4 5 6; do sleep 1000 >/dev/null 2>&1 & done");
         wait_for("it has six more", || children_of(init).len() == 2 + 6);
         for orphan in children_of(init).into_iter().filter(|pid| !own.contains(pid)) {
             kill(orphan as i32, libc::SIGKILL);
@@ -846,8 +917,35 @@ fn as_process_1() {
         assert!(server.wait().success());
         wait_for("its output ends", || server.stderr.ended());
         let log = server.stderr.lines();
-        assert!(log.last().unwrap().ends_with(" exit 0 0/2"), "{log:?}");
+        assert_eq!(log.iter().filter(|line| line.contains(": end ")).count(), 3, "{log:?}");
+        assert!(log[log.len() - 2].ends_with(" reason=stop children=0/2"), "{log:?}");
+        assert_eq!(log.last().unwrap(), "forkline: drained children=0/2");
     }
+}
+
+/// As many as no table of children that have ended would hold, with no client
+/// who wakes the server: once one by one, and once all in one instant.
+#[test]
+fn process_1_reaps_thousands_of_orphans() {
+    let Some((server, init)) = process_1(&["-v", "echo", "0"]) else { return };
+    const ORPHANS: usize = 2600;
+    let orphans = format!("i=0; while [ $i -lt {ORPHANS} ]; do (: &); i=$((i + 1)); done");
+    run_beside(init, &orphans);
+    wait_for("all are reaped", || children_now(init).is_empty());
+
+    stop(init);
+    run_beside(init, &orphans);
+    let is_zombie = |&pid: &u32| state(pid) == 'Z';
+    wait_for("all are zombies", || {
+        children_now(init).iter().filter(|p| is_zombie(p)).count() == ORPHANS
+    });
+    kill(init as i32, libc::SIGCONT);
+    wait_for("all are reaped", || children_now(init).is_empty());
+
+    assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+    server.stderr.wait_for(" reason=eof children=0/1024\n");
+    let log = server.other_messages();
+    assert!(log.len() == 2 && log[0].ends_with(" children=1/1024"), "{log:?}");
 }
 
 // ---------------------------------------------------------------- commands

@@ -3,7 +3,6 @@
 
 mod common;
 
-mod acceptors;
 mod activation;
 mod binary;
 mod cap;

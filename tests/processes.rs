@@ -60,13 +60,13 @@ fn twenty_thousand_connections_leave_nothing_behind() {
     };
     let before = serve(4_000); // everything has been touched once
     let after = serve(20_000);
-    // All there is to touch of its table for 1024 children: less than 4 bytes a connection.
-    const TABLE: usize = 72;
+    // The kernel may have taken some of the file's pages before, and given them back since.
+    const FILE: usize = 20;
     let grown =
-        after[0] > before[0] || after[1..].iter().zip(&before[1..]).any(|(a, b)| *a > b + TABLE);
+        after[0] > before[0] || after[1..].iter().zip(&before[1..]).any(|(a, b)| *a > b + FILE);
     assert!(!grown, "descriptors, resident and private KiB: {before:?}, then {after:?}");
     wait_for("24000 reports", || server.stdout.lines().len() == 24_000);
-    assert_eq!(server.stderr.lines().len(), 1, "{}", server.stderr.text());
+    server.has_said_nothing_else();
 }
 
 #[test]
@@ -143,9 +143,10 @@ fn a_signal_to_a_child_disturbs_no_other_connection() {
         wait_for("the child is reaped", || server.children() == kept);
     }
     assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
-    let lines = server.stderr.lines();
-    let others = lines.iter().filter(|line| !line.starts_with("forkline: end pid "));
-    assert_eq!(others.count(), 1, "{}", server.stderr.text());
+    let messages = server.other_messages();
+    let told =
+        |line: &String| line.starts_with("forkline: end ") && line.contains(" reason=signal ");
+    assert!(messages.iter().all(told), "{messages:#?}");
 }
 
 /// The connection ends, by end of file or by a reset.

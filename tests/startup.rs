@@ -19,32 +19,44 @@ const WRONG: &[(&str, &[&str])] = &[
     ("a service is missing: echo or rot13", &["--"]),
     ("a service is missing: echo or rot13", &["-q"]),
     ("a service is missing: echo or rot13", &["-b", "::1"]),
-    ("unknown service ''", &["", "7"]),
-    ("unknown service '-'", &["-", "7"]),
-    ("unknown service 'Echo'", &["Echo", "7"]),
-    ("unknown service 'echo '", &["echo ", "7"]),
-    ("unknown service 'ech'", &["ech", "7"]),
-    ("unknown service '7'", &["7"]),
-    ("unknown service '-q'", &["--", "-q", "echo", "7"]),
-    ("unknown service '--'", &["--", "--", "echo", "7"]),
-    ("unknown option '-x'", &["-x", "echo", "7"]),
-    ("unknown option '-qx'", &["-qx", "echo", "7"]),
-    ("unknown option '-Q'", &["-Q", "echo", "7"]),
-    ("unknown option '-7'", &["-7"]),
-    ("unknown option '--binds'", &["--binds", "::1", "echo", "7"]),
-    ("unknown option '--qui'", &["--qui", "echo", "7"]),
-    ("unknown option '--=x'", &["--=x", "echo", "7"]),
-    ("unknown option '---'", &["---", "echo", "7"]),
-    ("no value goes with option '--quiet=1'", &["--quiet=1", "echo", "7"]),
-    ("no value goes with option '--help='", &["--help="]),
-    ("a value is missing after '-b'", &["-b"]),
-    ("a value is missing after '-qb'", &["-qb"]),
-    ("a value is missing after '--bind'", &["--bind"]),
+    ("neither echo nor rot13: ", &["", "7"]),
+    ("neither echo nor rot13: -", &["-", "7"]),
+    ("neither echo nor rot13: Echo", &["Echo", "7"]),
+    ("neither echo nor rot13: echo ", &["echo ", "7"]),
+    ("neither echo nor rot13: ech", &["ech", "7"]),
+    ("neither echo nor rot13: 7", &["7"]),
+    ("neither echo nor rot13: -q", &["--", "-q", "7"]),
+    ("neither echo nor rot13: --", &["--", "--", "7"]),
+    ("unknown option: -x", &["-x", "echo", "7"]),
+    ("unknown option: -x", &["-qx", "echo", "7"]),
+    ("unknown option: -Q", &["-Q", "echo", "7"]),
+    ("unknown option: -7", &["-7"]),
+    ("unknown option: --binds", &["--binds", "::1", "echo", "7"]),
+    ("unknown option: --qui", &["--qui", "echo", "7"]),
+    ("unknown option: --", &["--=x", "echo", "7"]),
+    ("unknown option: ---", &["---", "echo", "7"]),
+    ("option takes no value: --quiet", &["--quiet=1", "echo", "7"]),
+    ("option takes no value: --help", &["--help="]),
+    ("value missing after -b", &["-b"]),
+    ("value missing after -b", &["-qb"]),
+    ("value missing after --bind", &["--bind"]),
+    ("value missing after --idle", &["echo", "7", "--idle"]),
+    ("-c 0: not a number from 1 to 32768", &["-c", "0", "echo", "7"]),
+    ("-c 32769: not a number from 1 to 32768", &["-c32769", "echo", "7"]),
+    ("--max-per-source 0: not a number from 1 to 32768", &["--max-per-source=0", "echo", "7"]),
+    ("-g -1: not a number from 0 to 86400", &["-g", "-1", "echo", "7"]),
+    ("-t 86401: not a number from 0 to 86400", &["-t", "86401", "echo", "7"]),
+    ("-t : not a number from 0 to 86400", &["-t", "", "echo", "7"]),
+    ("-u root: not a number from 0 to 4294967294", &["-u", "root", "echo", "7"]),
+    ("-u : not a number from 0 to 4294967294", &["-u", "1:", "echo", "7"]),
+    ("-u 4294967295: not a number from 0 to 4294967294", &["-u", "4294967295", "echo", "7"]),
     ("echo needs a port", &["echo"]),
     ("echo needs a port", &["-q", "--", "echo"]),
-    ("too many arguments at '8'", &["echo", "7", "8"]),
-    ("too many arguments at '-q'", &["rot13", "7", "-q"]),
-    ("too many arguments at ''", &["rot13", "7", ""]),
+    ("echo needs a port", &["echo", "-q"]),
+    ("one argument too many: 8", &["echo", "7", "8"]),
+    ("one argument too many: 8", &["echo", "7", "-q", "8"]),
+    ("one argument too many: -q", &["rot13", "--", "7", "-q"]),
+    ("one argument too many: ", &["rot13", "7", ""]),
 ];
 
 const NO_PORTS: &[&str] = &[
@@ -143,17 +155,15 @@ fn a_wrong_command_line_is_named_and_opens_nothing() {
         refuses(message, args, traced);
     }
     for port in NO_PORTS {
-        let message = format!("not a port from 0 to 65535 '{}'", shown(port.as_bytes()));
-        refuses(&message, &["echo", port], traced);
-        refuses(&message, &["rot13", port], traced);
+        let message = format!("{NO_PORT}: {}", shown(port.as_bytes()));
+        refuses(&message, &["echo", "--", port], traced);
+        refuses(&message, &["rot13", "--", port], traced);
     }
     for address in NO_ADDRESSES {
-        let message = format!("not a numeric IPv4 or IPv6 address '{address}'");
-        refuses(&message, &["-b", address, "echo", "7"], traced);
+        refuses(&no_address("-b", address), &["-b", address, "echo", "7"], traced);
     }
-    for args in [["-blocalhost", "echo", "7"], ["--bind=localhost", "echo", "7"]] {
-        refuses("not a numeric IPv4 or IPv6 address 'localhost'", &args, traced);
-    }
+    refuses(&no_address("-b", "localhost"), &["-blocalhost", "echo", "7"], traced);
+    refuses(&no_address("--bind", "localhost"), &["echo", "7", "--bind=localhost"], traced);
 }
 
 /// What the terminal would take as a command, and what is not UTF-8.
@@ -162,12 +172,16 @@ fn a_wrong_argument_is_shown_safely() {
     let all: Vec<u8> = (1..=255).collect();
     let red = b"\x1b[31m\nforkline: \xff\xfe\x80";
     for bytes in all.chunks(64).chain([&red[..]]) {
-        refuses(&format!("unknown service '{}'", shown(bytes)), &[OsStr::from_bytes(bytes)], false);
+        refuses(
+            &format!("neither echo nor rot13: {}", shown(bytes)),
+            &[OsStr::from_bytes(bytes)],
+            false,
+        );
     }
     let long = "x".repeat(100_000);
     let beginning = &long[..64];
-    refuses(&format!("unknown service '{beginning}...'"), &[&long], false);
-    refuses(&format!("unknown service '{beginning}'"), &[beginning], false);
+    refuses(&format!("neither echo nor rot13: {beginning}..."), &[&long], false);
+    refuses(&format!("neither echo nor rot13: {beginning}"), &[beginning], false);
 }
 
 /// The standard library's parser says which of these are addresses. With a port
@@ -183,8 +197,8 @@ fn just_the_addresses_that_are_ones_are_taken() {
         let address = text.parse::<IpAddr>();
         taken += u32::from(address.is_ok());
         let message = match address {
-            Ok(_) => "not a port from 0 to 65535 'x'".to_string(),
-            Err(_) => format!("not a numeric IPv4 or IPv6 address '{text}'"),
+            Ok(_) => format!("{NO_PORT}: x"),
+            Err(_) => no_address("-b", &text),
         };
         refuses(&message, &["-b", &text, "echo", "x"], false);
     }
@@ -211,15 +225,26 @@ fn help_and_version_go_to_stdout() {
     }
 }
 
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for argument in ["--help", "--version"] {
+        let mut sh = Command::new("sh");
+        sh.args(["-c", r#""$0" "$@" >/dev/full"#]).args(command_line(&[argument]));
+        assert_eq!(run(&mut sh).status.code(), Some(1), "{argument}");
+    }
+}
+
 // ---------------------------------------------------------------- listening
 
 #[test]
 fn it_says_once_where_it_listens() {
-    let forms: [(&[&str], &str); 12] = [
+    let forms: [(&[&str], &str); 14] = [
         (&["echo", "0"], "echo listening on [::]"),
         (&["rot13", "0"], "rot13 listening on [::]"),
         (&["--", "echo", "000"], "echo listening on [::]"),
         (&["-q", "-q", "--quiet", "--", "rot13", "0"], "rot13 listening on [::]"),
+        (&["rot13", "-q", "0", "--verbose"], "rot13 listening on [::]"),
+        (&["echo", "0", "--"], "echo listening on [::]"),
         (&["-b", "::1", "-b", "127.0.0.1", "echo", "0"], "echo listening on 127.0.0.1"),
         (&["-b127.0.0.2", "echo", "0"], "echo listening on 127.0.0.2"),
         (&["--bind=0.0.0.0", "rot13", "0"], "rot13 listening on 0.0.0.0"),
@@ -229,7 +254,7 @@ fn it_says_once_where_it_listens() {
         (&["-b", "::", "echo", "0"], "echo listening on [::]"),
         (&["-b", "::0.0.0.1", "echo", "0"], "echo listening on [::1]"),
     ];
-    let forms = if ipv6() { &forms[..] } else { &forms[4..7] };
+    let forms = if ipv6() { &forms[..] } else { &forms[6..9] };
     for (args, where_) in forms {
         let server = Server::start(args);
         assert_eq!(server.stderr.text(), format!("forkline: {where_}:{}\n", server.port));
@@ -277,7 +302,7 @@ fn a_bound_server_answers_nowhere_else() {
 fn a_port_in_use_is_named_with_the_reason() {
     let first = Server::start(&["echo", "0"]);
     let port = &first.port.to_string();
-    let in_use = |address| format!("bind {address}:{port}: Address already in use (EADDRINUSE)");
+    let in_use = |address| format!("bind {address}:{port}: EADDRINUSE (address already in use)");
     fails(&in_use("127.0.0.1"), &mut forkline(&["-b", "127.0.0.1", "rot13", port]));
     fails(&in_use("0.0.0.0"), &mut forkline(&["-b", "0.0.0.0", "rot13", port]));
     if ipv6() {
@@ -295,7 +320,7 @@ fn without_a_port_rot13_takes_50005() {
     let server = Server::start(&["rot13"]);
     assert_eq!(server.port, 50005);
     assert_eq!(exchange(server.connect(), b"Hello\n"), b"Uryyb\n");
-    fails("bind [::]:50005: Address already in use (EADDRINUSE)", &mut forkline(&["rot13"]));
+    fails("bind [::]:50005: EADDRINUSE (address already in use)", &mut forkline(&["rot13"]));
 }
 
 /// Neither a conversation that outlives the server nor those that it ended
@@ -333,7 +358,7 @@ fn a_port_without_permission_is_named_with_the_reason() {
         command.uid(65534).gid(65534);
     }
     command.args(["-b", "127.0.0.1", "echo", "1"]);
-    fails("bind 127.0.0.1:1: Permission denied (EACCES)", &mut command);
+    fails("bind 127.0.0.1:1: EACCES (permission denied)", &mut command);
 }
 
 #[test]
@@ -353,7 +378,7 @@ fn an_address_that_is_not_here_is_named_in_its_standard_form() {
         let (typed, port) = (typed(ip, &mut random), random.u16(1024..));
         let address = SocketAddr::new(ip, port);
         fails(
-            &format!("bind {address}: Cannot assign requested address (EADDRNOTAVAIL)"),
+            &format!("bind {address}: EADDRNOTAVAIL (cannot assign requested address)"),
             &mut forkline(&["-b", &typed, "echo", &port.to_string()]),
         );
     }
@@ -386,13 +411,13 @@ fn the_failure_that_mattered_is_the_one_named() {
     let held = TcpListener::bind("127.0.0.1:0").expect("bind");
     let port = &held.local_addr().expect("address").port().to_string();
     let (no_family, other) = ("socket:error=EAFNOSUPPORT:when=1", "bind:error=EACCES:when=1");
-    let unsupported = "Address family not supported (EAFNOSUPPORT)";
+    let unsupported = "EAFNOSUPPORT (address family not supported)";
     fails(
-        &format!("bind 0.0.0.0:{port}: Address already in use (EADDRINUSE)"),
+        &format!("bind 0.0.0.0:{port}: EADDRINUSE (address already in use)"),
         &mut faulty(no_family, &["echo", port]),
     );
     fails(
-        &format!("bind [::]:{port}: Permission denied (EACCES)"),
+        &format!("bind [::]:{port}: EACCES (permission denied)"),
         &mut faulty(other, &["echo", port]),
     );
     fails(
@@ -404,7 +429,7 @@ fn the_failure_that_mattered_is_the_one_named() {
         &mut faulty("socket:error=EAFNOSUPPORT", &["echo", port]),
     );
     fails(
-        "listen 127.0.0.1:0: Address already in use (EADDRINUSE)",
+        "listen: EADDRINUSE (address already in use)",
         &mut faulty("listen:error=EADDRINUSE", &["-b", "127.0.0.1", "echo", "0"]),
     );
 }
@@ -424,21 +449,27 @@ fn with_ipv6_disabled_it_answers_over_ipv4() {
     let server = Server::start(&["echo", "0"]);
     answers_at(&server, &["127.0.0.1", "127.0.0.2"]);
     fails(
-        "bind [::1]:7: Cannot assign requested address (EADDRNOTAVAIL)",
+        "bind [::1]:7: EADDRNOTAVAIL (cannot assign requested address)",
         &mut forkline(&["-b", "::1", "echo", "7"]),
     );
 }
 
 // ---------------------------------------------------------------- helpers
 
-/// It says so and ends, without a socket call where strace can tell.
+const NO_PORT: &str = "not a port from 0 to 65535";
+
+fn no_address(option: &str, value: &str) -> String {
+    format!("{option} {value}: not a numeric IP address")
+}
+
+/// It says so and ends with status 2, without a socket call where strace can tell.
 fn refuses(message: &str, args: &[impl AsRef<OsStr>], traced: bool) {
     let calls = scratch("calls");
     let mut command = forkline(&[]);
     if traced {
         command = strace(&["-e", "trace=network"], &calls);
     }
-    fails(&format!("{message}; see forkline --help"), command.args(args));
+    ends_with(2, message, command.args(args));
     if traced {
         assert_eq!(fs::read_to_string(&*calls).expect("strace's output"), "");
     }
@@ -446,10 +477,14 @@ fn refuses(message: &str, args: &[impl AsRef<OsStr>], traced: bool) {
 
 /// One line on stderr, nothing on stdout, exit status 1.
 fn fails(message: &str, command: &mut Command) {
+    ends_with(1, message, command);
+}
+
+fn ends_with(status: i32, message: &str, command: &mut Command) {
     let output = run(command);
     assert_eq!(text(&output.stderr), format!("forkline: {message}\n"));
     assert_eq!(text(&output.stdout), "");
-    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(output.status.code(), Some(status), "{message}");
 }
 
 /// Forkline with a fault injected into a system call (strace(1), "Tampering").

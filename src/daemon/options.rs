@@ -148,7 +148,10 @@ fn set(letter: u8, typed: &Typed, value: Option<&'static [u8]>, args: &mut Strin
         None if takes_value(letter) => args.next(),
         value => value.or(Some(b"1")),
     };
-    let value = value.unwrap_or_else(|| wrong("value missing after ", typed.1));
+    let value = value.unwrap_or_else(|| {
+        message(|line| _ = line.str("value missing after ").str(typed.0).typed(typed.1));
+        sys::_exit(2)
+    });
     match (letter, SETTINGS.iter().zip(&*VALUES).find(|(setting, _)| setting.0 == letter)) {
         (b'h', _) => print(HELP),
         (b'V', _) => print(VERSION),

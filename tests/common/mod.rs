@@ -123,6 +123,25 @@ impl Server {
         (stdout.text(), stderr.text())
     }
 
+    /// What it has said besides the ready line and the lines of its end, among
+    /// which are the ends of the children that it has killed.
+    pub fn other_messages(&self) -> Vec<String> {
+        let lines = self.stderr.lines();
+        let (ready, rest) = lines.split_first().expect("the ready line");
+        assert!(ready.contains(" listening on "), "{ready}");
+        let mut kills = false;
+        let is_other = |line: &&String| {
+            kills |= line.starts_with("forkline: kill ");
+            !is_of_the_end(line) && !(kills && line.contains(" reason=signal signal=SIGKILL "))
+        };
+        rest.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Panics if there are other messages.
+    pub fn has_said_nothing_else(&self) {
+        assert!(self.other_messages().is_empty(), "{}", self.stderr.text());
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -139,6 +158,23 @@ impl Drop for Server {
         kill(-(self.pid as i32), libc::SIGKILL);
         let _ = self.child.wait();
     }
+}
+
+/// `forkline: drain signal=SIGTERM children=3/1024`, `forkline: drained children=0/1024`
+/// and the like.
+pub fn is_of_the_end(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["forkline:", event, signal @ .., children] = &words[..] else { return false };
+    let signal_fits = match signal {
+        [] => matches!(*event, "reset" | "kill" | "drained"),
+        [signal] => {
+            matches!(*event, "drain" | "reset" | "kill") && signal.starts_with("signal=SIG")
+        }
+        _ => false,
+    };
+    let count = children.strip_prefix("children=").and_then(|count| count.split_once('/'));
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    signal_fits && count.is_some_and(|(n, most)| is_number(n) && is_number(most))
 }
 
 /// The release binary with these arguments, stdout and stderr piped.

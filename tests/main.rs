@@ -13,6 +13,7 @@ mod drain;
 mod faults;
 mod limits;
 mod limits_real;
+mod lossless;
 mod processes;
 mod reports;
 mod rude;

@@ -453,7 +453,7 @@ fn a_signal_while_it_waits_for_a_place() {
 // ---------------------------------------------------------------- the hard end
 
 /// A client who sends and never reads, until its child waits in send.
-fn deaf_client(server: &Server) -> TcpStream {
+pub fn deaf_client(server: &Server) -> TcpStream {
     let (mut client, child) = client_and_child(server);
     let lines = b"A line that nobody hears.\n".repeat(1000);
     client.set_nonblocking(true).expect("nonblocking");

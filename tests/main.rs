@@ -13,6 +13,7 @@ mod drain;
 mod faults;
 mod limits;
 mod limits_real;
+mod lossless;
 mod memory;
 mod processes;
 mod reports;

@@ -1,0 +1,290 @@
+//! Nothing is lost: answers that are under way, messages and reports; and what
+//! a terminal, nohup(1) or a script does to the server at its end.
+
+use crate::common::*;
+use crate::drain::deaf_client;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, PipeReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+// ---------------------------------------------------------------- answers
+
+/// Sends lines, reads nothing, and waits until the server's kernel has them all.
+fn send_unheard(mut client: &TcpStream, bytes: usize) -> Vec<u8> {
+    let lines = b"A line that is answered later.\n".repeat(bytes / 31);
+    client.write_all(&lines).expect("send");
+    wait_for("the lines are acknowledged", || unacknowledged(client) == 0);
+    lines
+}
+
+/// The answers to these lines wait in the server's kernel when the end comes. A
+/// line that comes after it must not destroy them.
+#[test]
+fn answers_under_way_survive_the_end() {
+    for service in ["echo", "rot13"] {
+        let mut server = Server::start(&["-q", "-g", "60", service, "0"]);
+        let mut client = server.connect();
+        let lines = send_unheard(&client, 300_000);
+        server.signal(libc::SIGTERM);
+        server.stderr.wait_for("forkline: drain ");
+        // The server before this test ended here, with the answers in its queue.
+        let _ = within(Duration::from_millis(300), || server.ended().is_some());
+        let _ = client.write(b"one more\n");
+        let (answers, _) = receive_all(&client);
+        assert!(answers.starts_with(&answer(service, &lines)), "{} bytes", answers.len());
+        assert!(server.wait().success());
+    }
+}
+
+/// The same for a client that the idle limit ends.
+#[test]
+fn answers_under_way_survive_the_idle_limit() {
+    let server = Server::start(&["-q", "-t", "1", "echo", "0"]);
+    let mut client = server.connect();
+    let lines = send_unheard(&client, 300_000);
+    // The client takes a little now and then, for longer than the limit.
+    let mut answers = Vec::new();
+    let (begin, mut piece) = (Instant::now(), [0; 2000]);
+    while begin.elapsed() < Duration::from_secs(4) {
+        let n = client.read(&mut piece).expect("receive");
+        answers.extend_from_slice(&piece[..n]);
+        thread::sleep(Duration::from_millis(50)); // the client's pace
+    }
+    let _ = client.write(b"one more\n");
+    answers.extend(receive_all(&client).0);
+    assert!(answers.starts_with(&lines), "{} bytes", answers.len());
+}
+
+/// It stalls once with little under way, and later takes 80 KB a second of much:
+/// it must not be reset for the early stall.
+#[test]
+fn a_client_that_takes_slowly_is_served() {
+    let server = Server::start(&["-q", "-t", "2", "echo", "0"]);
+    let client = server.connect();
+    let first = send_unheard(&client, 300_000);
+    thread::sleep(Duration::from_millis(2500)); // the stall
+    assert!(receive(&client, first.len()) == first);
+    let lines = b"Many lines that are taken slowly.\n".repeat(300_000);
+    thread::scope(|scope| {
+        scope.spawn(|| (&client).write_all(&lines).expect("send"));
+        let (begin, mut got) = (Instant::now(), Vec::new());
+        while begin.elapsed() < Duration::from_secs(10) {
+            got.extend(receive(&client, 8_000));
+            thread::sleep(Duration::from_millis(100)); // the client's pace
+        }
+        got.extend(receive(&client, lines.len() - got.len()));
+        assert!(got == lines);
+    });
+}
+
+// ---------------------------------------------------------------- messages
+
+/// Whether the pipe has no room for a message (poll(2)).
+fn is_full(pipe: &impl AsRawFd) -> bool {
+    let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd is there.
+    unsafe { libc::poll(&mut poll, 1, 0) == 0 }
+}
+
+/// A server whose standard error is a full pipe.
+fn full_stderr() -> (Server, PipeReader) {
+    let (reader, writer) = io::pipe().expect("pipe");
+    let server =
+        Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(writer.try_clone().unwrap()));
+    // Opened anew it does not block, while the server's own descriptor does.
+    let name = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let mut pipe =
+        OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(name).unwrap();
+    while pipe.write(b"#").is_ok() {}
+    (server, reader)
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_stops_nobody() {
+    let (mut server, mut reader) = full_stderr();
+    for _ in 0..50 {
+        assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    }
+    server.wait_for_children(0);
+    let mut text = vec![0; 1 << 16];
+    reader.read_exact(&mut text[..60_000]).expect("what filled the pipe");
+    // The next message tells how many were lost: each of 50 starts and 50 ends.
+    assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    let mut last = String::new();
+    wait_for("a message tells how many were lost", || {
+        let n = reader.read(&mut text).expect("read");
+        last += &String::from_utf8_lossy(&text[..n]);
+        last.contains(" lost=100\n")
+    });
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+}
+
+/// The end comes too.
+#[test]
+fn a_standard_error_that_nobody_reads_does_not_hold_the_end() {
+    let (mut server, _reader) = full_stderr();
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+}
+
+/// A write past the limit for files sends SIGXFSZ, which ends a program that
+/// does not ignore it.
+#[test]
+fn a_standard_error_at_its_size_limit_ends_nobody() {
+    let path = scratch("stderr");
+    let mut command = forkline(&["-v", "-q", "echo", "0"]);
+    command.stderr(File::create(&*path).expect("a file"));
+    // SAFETY: the call is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 1000, rlim_max: 1000 };
+            libc::setrlimit(libc::RLIMIT_FSIZE, &limit);
+            Ok(())
+        });
+    }
+    let mut server = Server::spawn(&mut command);
+    for _ in 0..50 {
+        assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    }
+    assert_eq!(fs::metadata(&*path).expect("metadata").len(), 1000);
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+}
+
+// ---------------------------------------------------------------- reports
+
+/// A standard output that does not block makes the children wait, as one that
+/// blocks does.
+#[test]
+fn a_pipe_that_does_not_block_loses_no_report() {
+    const LINES: usize = 20_000;
+    let (mut reader, writer) = io::pipe().expect("pipe");
+    // SAFETY: fcntl with F_SETFL takes an integer.
+    unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    let server = Server::spawn(forkline(&["echo", "0"]).stdout(writer.try_clone().expect("clone")));
+    let lines = b"hello\n".repeat(LINES);
+    let client = server.connect();
+    let (reports, answers) = thread::scope(|scope| {
+        let talk = scope.spawn(|| exchange(client, &lines));
+        wait_for("standard output is full", || is_full(&writer));
+        drop(writer);
+        let read = scope.spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).expect("read");
+            text
+        });
+        let answers = talk.join().expect("the client");
+        server.wait_for_children(0);
+        kill(server.pid as i32, libc::SIGKILL); // the reader's end of file
+        (read.join().expect("the reader"), answers)
+    });
+    assert!(answers == lines);
+    assert_eq!(reports, "server received 6 bytes\n".repeat(LINES));
+}
+
+// ---------------------------------------------------------------- signals
+
+/// A terminal that closes sends SIGHUP twice. The grace time is kept.
+#[test]
+fn the_same_signal_twice_in_a_moment_counts_once() {
+    for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGINT] {
+        let mut server = Server::start(&["-q", "-g", "60", "echo", "0"]);
+        let client = deaf_client(&server);
+        server.signal(signal);
+        server.stderr.wait_for("forkline: drain ");
+        server.signal(signal);
+        // It reads after all, so its child can end.
+        receive_all(&client);
+        assert!(server.wait().success());
+        assert!(!server.stderr.text().contains("forkline: reset "), "{}", server.stderr.text());
+    }
+}
+
+/// nohup(1) starts a program with SIGHUP ignored, and it stays so.
+#[test]
+fn under_nohup_a_hangup_is_ignored() {
+    let mut command = forkline(&["-v", "echo", "0"]);
+    // SAFETY: the call is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let mut server = Server::spawn(&mut command);
+    let client = server.connect();
+    assert_eq!(say(&client, b"hello\n"), b"hello\n");
+    let child = server.wait_for_children(1)[0];
+    for pid in [server.pid, child] {
+        kill(pid as i32, libc::SIGHUP);
+    }
+    assert_eq!(say(&client, b"hello\n"), b"hello\n");
+    assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    assert!(!server.stderr.text().contains("SIGHUP"), "{}", server.stderr.text());
+}
+
+// ---------------------------------------------------------------- descriptors
+
+#[test]
+fn inherited_descriptors_are_closed() {
+    let mut command = forkline(&["echo", "0"]);
+    // SAFETY: the calls are async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            for fd in [3, 4, 5, 9, 200] {
+                libc::dup2(0, fd);
+            }
+            Ok(())
+        });
+    }
+    let server = Server::spawn(&mut command);
+    let client = server.connect();
+    assert_eq!(say(&client, b"hello\n"), b"hello\n");
+    let child = server.wait_for_children(1)[0];
+    for pid in [server.pid, child] {
+        let open = descriptors(pid);
+        let others = open.iter().filter(|(fd, _)| *fd > 2);
+        let others: Vec<_> = others.collect();
+        assert!(others.len() == 1 && others[0].1.starts_with("socket:"), "{open:?}");
+    }
+}
+
+/// Somebody has the port on IPv6 only: half a service, and one line says so.
+#[test]
+fn a_port_that_is_taken_on_ipv6_is_named() {
+    if !ipv6() {
+        return;
+    }
+    // SAFETY: the kernel reads what it is told to: an int, and an address.
+    let (taken, port) = unsafe {
+        let fd = libc::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let on = 1i32;
+        let only = libc::IPV6_V6ONLY;
+        libc::setsockopt(fd, libc::IPPROTO_IPV6, only, (&raw const on).cast(), 4);
+        let mut address: libc::sockaddr_in6 = std::mem::zeroed();
+        address.sin6_family = libc::AF_INET6 as u16;
+        let mut len = size_of_val(&address) as u32;
+        assert_eq!(libc::bind(fd, (&raw const address).cast(), len), 0);
+        assert_eq!(libc::listen(fd, 1), 0);
+        assert_eq!(libc::getsockname(fd, (&raw mut address).cast(), &mut len), 0);
+        (fd, u16::from_be(address.sin6_port))
+    };
+    let server = Server::start(&["echo", &port.to_string()]);
+    let text = server.stderr.text();
+    let expected = format!(
+        "forkline: bind [::]:{port}: EADDRINUSE (address already in use)\n\
+         forkline: echo listening on 0.0.0.0:{port}\n"
+    );
+    assert_eq!(text, expected);
+    assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    // SAFETY: no pointers.
+    unsafe { libc::close(taken) };
+}

@@ -32,11 +32,15 @@ const LOOKS_PER_SECOND: u32 = 100;
 static SIGNAL: Global<Cell<c_int>> = Global(Cell::new(0));
 /// When that was, in milliseconds.
 static SIGNAL_TIME: Global<Cell<u64>> = Global(Cell::new(0));
+/// The pid of the parent.
 static PARENT: Global<Cell<i32>> = Global(Cell::new(0));
-static LISTENFD: Global<Cell<i32>> = Global(Cell::new(0));
+/// The listening socket, which `next_stage` closes.
+pub static LISTENFD: Global<Cell<i32>> = Global(Cell::new(0));
+/// The connection of the child that was forked last.
 static CONNFD: Global<Cell<i32>> = Global(Cell::new(0));
-/// Why this child ends: an errno, or 0 for the end of file.
-static REASON: Global<Cell<c_int>> = Global(Cell::new(0));
+/// The exit status of a child that has answered everything: the errno of what
+/// ended its input, or 0 for its client's end of file.
+pub static REASON: Global<Cell<c_int>> = Global(Cell::new(0));
 
 /// What the parent blocks while it does not wait.
 const PARENT_BLOCKS: u64 = sigset(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);
@@ -104,11 +108,6 @@ pub fn with_signals<T>(call: impl FnOnce() -> T) -> T {
     let result = call();
     sys::sigmask(PARENT_BLOCKS);
     result
-}
-
-/// Lets `stop_handler` close the listening socket.
-pub fn listening(listenfd: Fd) {
-    LISTENFD.set(listenfd.as_raw_fd());
 }
 
 pub fn is_stopping() -> bool {
@@ -188,12 +187,6 @@ pub fn reset(connfd: Fd, reason: Errno) -> ! {
     // On, for 0 seconds.
     let _ = sys::setsockopt(connfd, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
     sys::_exit(reason.raw_os_error())
-}
-
-/// The exit status of a child that has answered everything: the errno of what
-/// ended its input, or 0 for its client's end of file.
-pub fn reason() -> c_int {
-    REASON.get()
 }
 
 /// Waits until the client has taken everything, or is gone. A close with answers

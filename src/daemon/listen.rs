@@ -4,6 +4,7 @@ use super::fault::{die, keep, tell_unserved};
 use super::options::{HOSTS, Service, Setting::ReusePort};
 use super::{confine, end, idle};
 use crate::sys::{self, Fd, Sockaddr, Strings, message, number, split_once};
+use rustix::fd::AsRawFd;
 use rustix::io::ioctl_fionbio;
 use rustix::process::getpid;
 
@@ -39,9 +40,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
 
 /// listen(2). A failure ends the program.
 pub fn listen(fd: Fd, backlog: i32) {
-    if let Err(e) = rustix::net::listen(fd, backlog) {
-        die("listen", e);
-    }
+    rustix::net::listen(fd, backlog).unwrap_or_else(|e| die("listen", e));
 }
 
 /// The first descriptor that is handed over.
@@ -67,9 +66,7 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     let listenfd = sys::fd(SD_LISTEN_FDS_START)?;
     // A socket that listens already gets the longest queue that the system
     // allows. A socket that cannot listen fails here.
-    if let Err(e) = rustix::net::listen(listenfd, i32::MAX) {
-        die("LISTEN_FDS", e);
-    }
+    rustix::net::listen(listenfd, i32::MAX).unwrap_or_else(|e| die("LISTEN_FDS", e));
     // See `sys::socket`: it keeps the numbers of the standard streams in use.
     if let Ok(fd) = sys::socket(libc::AF_INET as u16) {
         sys::close(fd);
@@ -83,7 +80,7 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
 pub fn ready(listenfd: Fd, service: Service) {
     let addr = sys::getsockname(listenfd).unwrap_or_else(|e| die("getsockname", e));
     idle::keep_alive(listenfd);
-    end::listening(listenfd);
+    end::LISTENFD.set(listenfd.as_raw_fd());
     sys::close_all_but(listenfd);
     tell_unserved();
     confine::confine();

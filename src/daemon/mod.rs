@@ -109,7 +109,7 @@ pub fn report(lines: &[u8], maxlen: usize) {
 /// close(2). A connection whose input was ended here is not closed before the
 /// client has taken everything.
 pub fn close(fd: Fd) {
-    if end::reason() != 0 {
+    if end::REASON.get() != 0 {
         end::linger(fd);
     }
     sys::close(fd);
@@ -117,5 +117,5 @@ pub fn close(fd: Fd) {
 
 /// _exit(2) of a child that has answered everything.
 pub fn _exit(_status: i32) -> ! {
-    sys::_exit(end::reason())
+    sys::_exit(end::REASON.get())
 }

@@ -141,10 +141,10 @@ pub fn write_now(fd: Fd, text: &[u8]) -> bool {
 /// when that is so.
 pub fn can_write(fd: Fd, wait: bool) -> bool {
     let mut pollfd = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    let now = [0u64; 2];
-    let time = if wait { 0 } else { &raw const now as usize };
-    // SAFETY: the kernel reads and writes one `pollfd`, and reads the time if
-    // there is one.
+    let mut now = [0u64; 2];
+    let time = if wait { 0 } else { &raw mut now as usize };
+    // SAFETY: the kernel reads and writes one `pollfd`, and the time if there is
+    // one.
     unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time]) != 0 }
 }
 

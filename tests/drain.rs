@@ -296,6 +296,21 @@ fn what_has_been_taken_is_answered() {
     }
 }
 
+/// A close with answers under way would lose them: the kernel would answer one
+/// more byte of the client with a reset.
+#[test]
+fn a_client_that_has_yet_to_take_its_answers() {
+    let mut server = Server::start(&["-q", "-g", FOREVER, "echo", "0"]);
+    let (mut client, text) = client_with_much_to_take(&server);
+    let child = server.wait_for_children(1)[0];
+    server.signal(libc::SIGTERM);
+    wait_for("its child waits for it", || calls(child, libc::SYS_ppoll));
+    client.write_all(b"x").expect("send");
+    let (bytes, _) = receive_all(&client); // the end may be a reset: that byte is not answered
+    assert!(bytes == text, "{} of {} bytes", bytes.len(), text.len());
+    assert!(server.wait().success());
+}
+
 /// Ctrl-C in a terminal: the children get the signal too, from the terminal
 /// and from the server.
 #[test]
@@ -463,12 +478,6 @@ pub fn deaf_client(server: &Server) -> TcpStream {
     });
     client.set_nonblocking(false).expect("blocking");
     client
-}
-
-/// Whether the process is blocked in this call (proc(5), syscall).
-fn calls(pid: u32, number: i64) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    call.split(' ').next() == Some(&number.to_string())
 }
 
 #[test]

@@ -40,6 +40,7 @@ const CLOCK_GETTIME: &str = "EACCES EFAULT EINVAL ENODEV EOPNOTSUPP EPERM";
 const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a program
     "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC ENOSYS EOPNOTSUPP EPERM EUSERS";
 const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
+const CLOSE_RANGE: &str = "EINVAL EMFILE ENOMEM";
 const GETSOCKNAME: &str = "EBADF EFAULT EINVAL ENOBUFS ENOTSOCK";
 const IOCTL: &str = "EBADF EFAULT EINVAL ENOTTY";
 const KILL: &str = "EINVAL EPERM ESRCH";
@@ -47,6 +48,9 @@ const LISTEN: &str = "EADDRINUSE EBADF ENOTSOCK EOPNOTSUPP";
 const MADVISE: &str = "EACCES EAGAIN EBADF EBUSY EFAULT EINVAL EIO ENOMEM EPERM EHWPOISON";
 const PPOLL: &str = "EFAULT EINTR EINVAL ENOMEM";
 const PRCTL: &str = "EACCES EBADF EBUSY EFAULT EINVAL ENODEV ENXIO EOPNOTSUPP EPERM ERANGE";
+const PWRITEV2: &str = // also those of write(2) and lseek(2)
+    "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC ENXIO EOPNOTSUPP \
+    EOVERFLOW EPERM EPIPE ESPIPE";
 const RECV: &str = "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK \
     EPIPE ETIMEDOUT ECONNRESET EHOSTUNREACH"; // the last four: tcp(7), ip(7)
 const SECCOMP: &str = "EACCES EBUSY EFAULT EINVAL ENOMEM EOPNOTSUPP ESRCH";
@@ -80,16 +84,19 @@ const USER: &str = "start, as a user";
 const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "rt_sigprocmask", SIGPROCMASK, &[1]),
     ("start", start, "sigaltstack", SIGALTSTACK, &[1]),
-    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6]),
+    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7]),
     ("start", start, "socket", SOCKET, &[1]),
     ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6]),
     ("start", start, "bind", BIND, &[1]),
     ("start", start, "listen", LISTEN, &[1]),
     ("start", start, "getsockname", GETSOCKNAME, &[1]),
+    ("start", start, "close_range", CLOSE_RANGE, &[1]),
     ("start", start, "madvise", MADVISE, &[1, 2]),
     ("start", start, "prctl", PRCTL, &[1]),
     ("start", start, "seccomp", SECCOMP, &[1]),
-    ("start", start, "write", WRITE, &[1]),
+    ("start", start, "pwritev2", PWRITEV2, &[1]),
+    ("start, no pwritev2", start_no_pwritev2, "ppoll", PPOLL, &[1]),
+    ("start, no pwritev2", start_no_pwritev2, "write", WRITE, &[1]),
     ("start, one address", start_one_address, "socket", SOCKET, &[1]),
     ("start, one address", start_one_address, "bind", BIND, &[1]),
     ("start, shared port", start_shared_port, "setsockopt", SETSOCKOPT, &[2]),
@@ -104,7 +111,9 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("parent", parent, "clone", CLONE, &[1, 2, 100]),
     ("parent", parent, "close", CLOSE, &[1, 2, 100]),
     ("parent", parent, "wait4", WAIT4, &[1, 2, 100]),
-    ("parent", parent, "write", WRITE, &[1, 2, 100]),
+    ("parent", parent, "pwritev2", PWRITEV2, &[1, 2, 100]),
+    ("parent, no pwritev2", parent_no_pwritev2, "ppoll", PPOLL, &[1, 2, 100]),
+    ("parent, no pwritev2", parent_no_pwritev2, "write", WRITE, &[1, 2, 100]),
     ("parent, at the cap", parent_at_the_cap, "ppoll", PPOLL, &[1, 2, 100]),
     ("parent, in want", parent_in_want, "clock_gettime", CLOCK_GETTIME, &[1, 2, 100]),
     ("parent, in want", parent_in_want, "ppoll", PPOLL, &[1, 2, 100]),
@@ -113,17 +122,22 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("child", child, "write", WRITE, &[1, 2, 100]),
     ("child", child, "shutdown", SHUTDOWN, &[1]),
     ("child", child, "close", CLOSE, &[1]),
-    ("child, in a fault", child, "setsockopt", SETSOCKOPT, &[1]),
-    ("child, at the idle limit", child, "ioctl", IOCTL, &[1]),
+    ("child, in a fault", child_in_a_fault, "setsockopt", SETSOCKOPT, &[1]),
+    ("child, at the idle limit", child_at_the_idle_limit, "ioctl", IOCTL, &[1]),
+    ("child, stdout full", child_stdout_full, "ppoll", PPOLL, &[1]),
+    ("child, told to end", child_told_to_end, "ioctl", IOCTL, &[1, 2]),
+    ("child, told to end", child_told_to_end, "shutdown", SHUTDOWN, &[2]),
+    ("child, told to end", child_told_to_end, "ppoll", PPOLL, &[1, 2]),
     ("child, new", new_child, "sigaltstack", SIGALTSTACK, &[1]),
     ("child, new", new_child, "setsockopt", SETSOCKOPT, &[1, 2]),
     ("child, new, and parent", new_child, "rt_sigprocmask", SIGPROCMASK, &[1]),
+    ("child, new, and parent", new_child, "pwritev2", PWRITEV2, &[1]),
     ("child, new, and parent", new_child, "write", WRITE, &[1]),
     ("child, new, and parent", new_child, "close", CLOSE, &[1]),
     ("drain", drain, "kill", KILL, &[1, 2, 100]),
     ("drain", drain, "ppoll", PPOLL, &[1]),
     ("drain", drain, "wait4", WAIT4, &[1, 2]),
-    ("drain", drain, "write", WRITE, &[1, 2]),
+    ("drain", drain, "pwritev2", PWRITEV2, &[1, 2]),
     ("drain, child stopped", drain_stopped, "ppoll", PPOLL, &[1, 2, 100]),
     ("reset, child stopped", reset_stopped, "kill", KILL, &[1, 2, 3]),
     ("reset, child stopped", reset_stopped, "ppoll", PPOLL, &[1, 2]),
@@ -209,29 +223,37 @@ fn compare(happened: &str, wanted: impl Fn(&str) -> bool) {
 
 fn start(fault: &Fault) -> String {
     let log = scratch("strace");
-    begin(strace_forkline(fault, &log).args(["echo", "0"]), fault, &log)
+    begin(strace_forkline(fault, &log, &[]).args(["echo", "0"]), fault, &log)
+}
+
+/// The call has no place in old kernels, nor for every file.
+const NO_PWRITEV2: &[&str] = &["-e", "inject=pwritev2:error=EOPNOTSUPP"];
+
+fn start_no_pwritev2(fault: &Fault) -> String {
+    let log = scratch("strace");
+    begin(strace_forkline(fault, &log, NO_PWRITEV2).args(["echo", "0"]), fault, &log)
 }
 
 fn start_one_address(fault: &Fault) -> String {
     let log = scratch("strace");
-    begin(strace_forkline(fault, &log).args(["-b", "127.0.0.1", "echo", "0"]), fault, &log)
+    begin(strace_forkline(fault, &log, &[]).args(["-b", "127.0.0.1", "echo", "0"]), fault, &log)
 }
 
 fn start_shared_port(fault: &Fault) -> String {
     let log = scratch("strace");
-    begin(strace_forkline(fault, &log).args(["-r", "echo", "0"]), fault, &log)
+    begin(strace_forkline(fault, &log, &[]).args(["-r", "echo", "0"]), fault, &log)
 }
 
 fn start_as_a_user(fault: &Fault) -> String {
     let log = scratch("strace");
-    begin(strace_forkline(fault, &log).args(["-u", "65534", "echo", "0"]), fault, &log)
+    begin(strace_forkline(fault, &log, &[]).args(["-u", "65534", "echo", "0"]), fault, &log)
 }
 
 fn start_activated(fault: &Fault) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let listenfd = listener.as_raw_fd();
     let log = scratch("strace");
-    let traced = strace_forkline(fault, &log);
+    let traced = strace_forkline(fault, &log, &[]);
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec strace \"$@\"", "sh"]);
     // SAFETY: both calls are async-signal-safe. A dup2 alone would leave a 3 as
@@ -246,9 +268,9 @@ fn start_activated(fault: &Fault) -> String {
 }
 
 /// forkline under strace; with -D the process that is started becomes forkline.
-fn strace_forkline(fault: &Fault, log: &Scratch) -> Command {
+fn strace_forkline(fault: &Fault, log: &Scratch, more: &[&str]) -> Command {
     let mut command = Command::new("strace");
-    command.arg("-D").args(options(fault, log)).arg(env!("CARGO_BIN_EXE_forkline"));
+    command.arg("-D").args(options(fault, log)).args(more).arg(env!("CARGO_BIN_EXE_forkline"));
     command
 }
 
@@ -268,14 +290,22 @@ fn begin(command: &mut Command, fault: &Fault, log: &Scratch) -> String {
 
 /// Connections, one after the other.
 fn parent(fault: &Fault) -> String {
-    let verbose = fault.call == "write";
+    connections(fault, &[])
+}
+
+fn parent_no_pwritev2(fault: &Fault) -> String {
+    connections(fault, NO_PWRITEV2)
+}
+
+fn connections(fault: &Fault, more: &[&str]) -> String {
+    let verbose = matches!(fault.call, "pwritev2" | "ppoll" | "write");
     let server = Server::start(&[if verbose { "-v" } else { "-q" }, "-c", "2", "echo", "0"]);
-    let strace = Strace::attach(server.pid, fault, &[]);
+    let strace = Strace::attach(server.pid, fault, more);
     let mut endings = Vec::new();
     strace.until_injected(|| endings.push(converse(&server)));
     if verbose {
         let told = || server.other_messages().len();
-        let lost = (fault.errno != "EINTR") as usize;
+        let lost = (fault.call == "write" && fault.errno != "EINTR") as usize;
         let all = 2 * endings.len(); // an accept and an end for each
         wait_for("all but one are told", || told() + lost == all);
     }
@@ -318,17 +348,28 @@ fn parent_in_want(fault: &Fault) -> String {
 
 /// One client, line after line.
 fn child(fault: &Fault) -> String {
+    one_client(fault, &[])
+}
+
+fn child_in_a_fault(fault: &Fault) -> String {
+    one_client(fault, &["-e", "inject=recvfrom:error=ENOTCONN:when=1"])
+}
+
+fn child_at_the_idle_limit(fault: &Fault) -> String {
+    one_client(fault, &["-e", "inject=recvfrom:error=EAGAIN:when=1"])
+}
+
+fn child_stdout_full(fault: &Fault) -> String {
+    one_client(fault, &["-e", "inject=write:error=EAGAIN:when=1"])
+}
+
+fn one_client(fault: &Fault, more: &[&str]) -> String {
     let server = Server::start(&["echo", "0"]);
     let mut client = ask(&server);
     assert_eq!(receive(&client, LINE.len()), LINE);
     let child = server.wait_for_children(1)[0];
     wait_for("the child waits for a line", || state(child) == 'S');
-    let first: &[&str] = match fault.call {
-        "setsockopt" => &["-e", "inject=recvfrom:error=ENOTCONN:when=1"],
-        "ioctl" => &["-e", "inject=recvfrom:error=EAGAIN:when=1"],
-        _ => &[],
-    };
-    let strace = Strace::attach(child, fault, first);
+    let strace = Strace::attach(child, fault, more);
     match fault.call {
         "shutdown" => kill(child as i32, libc::SIGTERM),
         "close" => client.shutdown(Shutdown::Write).expect("shutdown"),
@@ -337,7 +378,7 @@ fn child(fault: &Fault) -> String {
     // The first recv is the one that strace has interrupted and lets go on.
     let takes_lines = match fault.call {
         "recvfrom" => fault.when > 1,
-        call => matches!(call, "sendto" | "write"),
+        call => matches!(call, "sendto" | "write" | "ppoll"),
     };
     let mut broken = None;
     strace.until_injected(|| {
@@ -357,6 +398,22 @@ fn child(fault: &Fault) -> String {
             Ending::Reset => "reset",
             Ending::Open => "left open",
         },
+    };
+    format!("{ending}, {}", conclude(server, &[]))
+}
+
+/// The client has not taken all answers yet.
+fn child_told_to_end(fault: &Fault) -> String {
+    let server = Server::start(&["-q", "echo", "0"]);
+    let (client, text) = client_with_much_to_take(&server);
+    let child = server.wait_for_children(1)[0];
+    let strace = Strace::attach(child, fault, &[]);
+    kill(child as i32, libc::SIGTERM);
+    strace.until_injected(|| ());
+    let ending = match receive_all(&client) {
+        (bytes, End::Closed) if bytes == text => "answered",
+        (_, End::Closed) => "end of file",
+        (_, End::Reset) => "reset",
     };
     format!("{ending}, {}", conclude(server, &[]))
 }
@@ -514,7 +571,7 @@ fn told(server: Server) -> String {
         let words = line.split(' ').filter(|word| !varies.iter().any(|key| word.starts_with(key)));
         let line = words.collect::<Vec<_>>().join(" ");
         if line.contains("listening on 0.0.0.0") {
-            told += " IPv4 only";
+            told.insert_str(0, " IPv4 only");
         } else if line.contains("listening on") || USUAL.contains(&&*line) {
             continue;
         } else if !told.contains(&line) {
@@ -575,7 +632,7 @@ impl Drop for Strace<'_> {
 fn options(fault: &Fault, log: &Scratch) -> Vec<String> {
     let Fault { call, errno, when } = fault;
     let inject = format!("inject={call}:error={errno}:when={when}");
-    let trace = format!("trace={call},recvfrom");
+    let trace = format!("trace={call},recvfrom,write,pwritev2");
     let log = log.to_str().unwrap();
     ["-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject].map(String::from).to_vec()
 }
@@ -583,7 +640,11 @@ fn options(fault: &Fault, log: &Scratch) -> Vec<String> {
 /// Whether the fault is in strace's log.
 fn injected(fault: &Fault, log: &Scratch) -> bool {
     let log = fs::read_to_string(&**log).unwrap_or_default();
-    log.lines().any(|line| line.contains(fault.call) && line.ends_with("(INJECTED)"))
+    let is_the_call = |line: &str| {
+        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.any(|word| word == fault.call)
+    };
+    log.lines().any(|line| line.ends_with("(INJECTED)") && is_the_call(line))
 }
 
 /// Whether strace may attach to a server; says `skipped:` when it may not.

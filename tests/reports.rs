@@ -43,9 +43,15 @@ fn unnamed_file(options: &mut OpenOptions) -> File {
 /// A pipe whose reader never waits: what is read must be there already.
 fn impatient_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
-    // SAFETY: fcntl with F_SETFL takes an integer.
-    unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    set_flags(&reader, libc::O_NONBLOCK);
     (reader, writer)
+}
+
+/// Sets the flags of an open file, which all have who share it (fcntl(2), F_SETFL).
+fn set_flags(file: &impl AsRawFd, flags: i32) {
+    // SAFETY: F_SETFL takes an integer.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
 /// A pipe that nobody reads any more.
@@ -222,24 +228,29 @@ fn is_full(pipe: &impl AsRawFd) -> bool {
     ready == 0
 }
 
+/// Also where a write would not wait, because somebody who has the pipe too has
+/// told it so.
 #[test]
 fn a_full_pipe_makes_the_children_wait() {
-    let (mut pipe, writer) = io::pipe().unwrap();
-    let server = Server::spawn(forkline(&["echo", "0"]).stdout(writer.try_clone().unwrap()));
-    let (expected, got) = thread::scope(|scope| {
-        let clients = scope.spawn(|| many_clients(&server, 300));
-        wait_for("the pipe is full", || is_full(&writer));
-        drop(writer);
-        let reader = scope.spawn(move || {
-            let mut got = String::new();
-            pipe.read_to_string(&mut got).unwrap();
-            got
+    for flags in [0, libc::O_NONBLOCK] {
+        let (mut pipe, writer) = io::pipe().unwrap();
+        set_flags(&writer, flags);
+        let server = Server::spawn(forkline(&["echo", "0"]).stdout(writer.try_clone().unwrap()));
+        let (expected, got) = thread::scope(|scope| {
+            let clients = scope.spawn(|| many_clients(&server, 300));
+            wait_for("the pipe is full", || is_full(&writer));
+            drop(writer);
+            let reader = scope.spawn(move || {
+                let mut got = String::new();
+                pipe.read_to_string(&mut got).unwrap();
+                got
+            });
+            let expected = clients.join();
+            kill(-(server.pid as i32), libc::SIGKILL); // the reader's end of file
+            (expected.unwrap(), reader.join().unwrap())
         });
-        let expected = clients.join();
-        kill(-(server.pid as i32), libc::SIGKILL); // the reader's end of file
-        (expected.unwrap(), reader.join().unwrap())
-    });
-    assert!(sorted(&got) == expected, "lines lost, doubled or torn");
+        assert!(sorted(&got) == expected, "lines lost, doubled or torn");
+    }
 }
 
 #[test]
@@ -294,6 +305,44 @@ fn stdout_that_fails_does_not_hurt() {
         serves(&Server::spawn(forkline(&["echo", "0"]).stderr(stdout())));
         serves(&Server::spawn(forkline(&["echo", "0"]).stdout(stdout()).stderr(stdout())));
     }
+}
+
+/// A report that does not fit into the file is an error, and not SIGXFSZ.
+#[test]
+fn a_limit_on_the_size_of_files_does_not_hurt() {
+    let file = unnamed_file(OpenOptions::new().write(true));
+    let server = Server::spawn(forkline(&["echo", "0"]).stdout(file.try_clone().unwrap()));
+    set_limit(server.pid, libc::RLIMIT_FSIZE, 48);
+    serves(&server);
+    assert_eq!(content(&file).len(), 48);
+    assert_eq!(server.other_messages(), [""; 0]);
+}
+
+/// The server does not wait for whoever reads its messages. The first that can be
+/// written again says how many were lost.
+#[test]
+fn stderr_that_nobody_reads_does_not_hurt() {
+    let (mut reader, mut writer) = impatient_pipe();
+    set_flags(&writer, libc::O_NONBLOCK);
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    set_flags(&writer, 0);
+    let server = Server::spawn(forkline(&["-v", "echo", "0"]).stderr(writer));
+    for _ in 0..10 {
+        assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+    }
+    server.wait_for_children(0);
+    while reader.read(&mut [0; 65536]).is_ok() {}
+    let mut text = String::new();
+    let client = server.connect();
+    wait_for("a message", || {
+        let _ = reader.read_to_string(&mut text);
+        text.contains('\n')
+    });
+    // The ready line, and the beginnings and ends of ten connections; the last end
+    // may be told a moment after it.
+    let (_, lost) = text.lines().next().unwrap().split_once(" lost=").expect("a number");
+    assert!(["20", "21"].contains(&lost), "{text}");
+    drop(client);
 }
 
 #[test]

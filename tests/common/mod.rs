@@ -439,6 +439,24 @@ pub fn ask(server: &Server) -> TcpStream {
     client
 }
 
+/// A client, and the lines that it has sent, which were all answered: but not all
+/// answers have come to it yet, since it has read none.
+pub fn client_with_much_to_take(server: &Server) -> (TcpStream, Vec<u8>) {
+    let before = server.children();
+    let mut client = server.connect();
+    let mut child = 0;
+    wait_for("its child", || {
+        child = server.children().into_iter().find(|pid| !before.contains(pid)).unwrap_or(0);
+        child != 0
+    });
+    let text = b"A line that is one of many.\n".repeat(20_000);
+    client.write_all(&text).expect("send");
+    wait_for("all is answered", || {
+        unacknowledged(&client) == 0 && calls(child, libc::SYS_recvfrom)
+    });
+    (client, text)
+}
+
 /// Open, and with nothing to read.
 pub fn nothing_to_read(client: &TcpStream) -> bool {
     client.set_nonblocking(true).expect("nonblocking");
@@ -542,6 +560,12 @@ pub fn stop(pid: u32) {
 /// It has ended. An orphan's zombie is its new parent's business.
 pub fn has_ended(pid: u32) -> bool {
     matches!(state(pid), '-' | 'Z')
+}
+
+/// Whether the process is blocked in this call (proc(5), syscall).
+pub fn calls(pid: u32, number: i64) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').next() == Some(&number.to_string())
 }
 
 /// The children of a process, zombies too.

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 /// Bytes that the file may have.
-const LARGEST: usize = 15 * 1024;
+const LARGEST: usize = 16 * 1024;
 
 // ---------------------------------------------------------------- the file
 

@@ -140,10 +140,23 @@ impl Outcome {
 pub struct Row {
     pub call: &'static str,
     pub process: Process,
-    pub time: usize,
+    /// 1 is the first.
+    pub times: Vec<usize>,
     pub errnos: Vec<&'static str>,
     pub c: Outcome,
     pub forkline: Outcome,
+}
+
+impl Row {
+    /// The same call with the same outcomes.
+    fn is_like(&self, other: &Row) -> bool {
+        let key = |row: &Row| (row.call, row.process, row.c.clone(), row.forkline.clone());
+        key(self) == key(other)
+    }
+
+    pub fn faults(&self) -> usize {
+        self.errnos.len() * self.times.len()
+    }
 }
 
 pub struct Table {
@@ -158,7 +171,7 @@ impl Table {
     /// How many faults came out worse than the end of one connection.
     pub fn bad(&self, of: fn(&Row) -> &Outcome) -> usize {
         let bad = self.rows.iter().filter(|row| of(row).rank >= Outcome::ZOMBIE);
-        bad.map(|row| row.errnos.len()).sum()
+        bad.map(Row::faults).sum()
     }
 }
 
@@ -202,21 +215,33 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
         let (.., of_c, of_forkline) = all[n];
         (tried(c, of_c), tried(forkline, of_forkline))
     });
-    let mut rows: Vec<Row> = Vec::new();
     let tried = outcomes.iter().flatten().count();
+    let mut rows: Vec<Row> = Vec::new();
     for (fault, outcome) in all.iter().zip(outcomes) {
         let (&(purpose, time, errno, ..), Some((c, forkline))) = (fault, outcome) else { continue };
         let (call, process) = (purpose.name, purpose.process);
-        let new = Row { call, process, time, errnos: vec![errno], c, forkline };
-        let key =
-            |row: &Row| (row.call, row.process, row.time, row.c.clone(), row.forkline.clone());
-        match rows.iter_mut().find(|row| key(row) == key(&new)) {
+        let new = Row { call, process, times: vec![time], errnos: vec![errno], c, forkline };
+        let like = |row: &Row| row.is_like(&new) && row.times == new.times;
+        match rows.iter_mut().find(|row| like(row)) {
             Some(row) => row.errnos.push(errno),
             None => rows.push(new),
         }
     }
+    let mut rows = both_times(rows);
     rows.sort_by_key(|row| std::cmp::Reverse((row.c.rank, row.forkline.rank)));
     Ok(Table { rows, tried, left: all.len() - tried })
+}
+
+/// One row in place of two where the first and the second time are alike.
+fn both_times(rows: Vec<Row>) -> Vec<Row> {
+    let mut merged: Vec<Row> = Vec::new();
+    for new in rows {
+        match merged.iter_mut().find(|row| row.is_like(&new) && row.errnos == new.errnos) {
+            Some(row) => row.times.extend(new.times),
+            None => merged.push(new),
+        }
+    }
+    merged
 }
 
 /// Does `work` for each number below `n`, several at once, until `end`.

@@ -110,7 +110,7 @@ fn verdict_part(comparison: &Comparison) -> String {
     }
     html += "</thead><tbody>";
     for side in &comparison.sides {
-        let _ = write!(html, "<tr><th>{}<br>{}", side.service, code(&side.path_name()));
+        let _ = write!(html, "<tr><th>{} <br>{}", side.service, code(&side.path_name()));
         for cell in verdict::cells(side) {
             html += &cell_html(&cell);
         }
@@ -483,20 +483,24 @@ fn pictures(side: &Side) -> String {
         Err(why) => return failure(why),
         Ok(calls) => calls,
     };
-    let mut html = String::new();
-    for (name, trace) in [(side.path_name(), c), ("forkline".into(), forkline)] {
-        let Some(moments) = picture::moments(trace) else {
-            html += &failure(&format!("{name}: no child was forked for the connection"));
-            continue;
-        };
-        let _ = write!(html, "<figure class=pictures><figcaption>{}</figcaption>", escape(&name));
-        for (n, moment) in moments.iter().enumerate() {
-            let (svg, title) = (picture::svg(moment, n), picture::MOMENTS[n]);
-            let _ = write!(html, "<div><p>{}. {title}</p>{svg}</div>", n + 1);
-        }
-        html += "</figure>";
+    let (name, ours) = (side.path_name(), "forkline".to_owned());
+    let (of_c, of_forkline) = (picture::moments(c), picture::moments(forkline));
+    if of_c == of_forkline {
+        return pictures_of(&format!("{name}, and forkline just the same"), of_c);
     }
-    html
+    pictures_of(&name, of_c) + &pictures_of(&ours, of_forkline)
+}
+
+fn pictures_of(name: &str, moments: Option<[picture::Moment; 4]>) -> String {
+    let Some(moments) = moments else {
+        return failure(&format!("{name}: no child was forked for the connection"));
+    };
+    let mut html = format!("<figure class=pictures><figcaption>{}</figcaption>", escape(name));
+    for (n, moment) in moments.iter().enumerate() {
+        let (svg, title) = (picture::svg(moment, n), picture::MOMENTS[n]);
+        let _ = write!(html, "<div><p>{}. {title}</p>{svg}</div>", n + 1);
+    }
+    html + "</figure>"
 }
 
 // ---------------------------------------------------------------- faults
@@ -512,7 +516,7 @@ fn faults(side: &Side) -> String {
     };
     let hurts = |row: &&Fault| row.c.rank.max(row.forkline.rank) >= Outcome::ZOMBIE;
     let (bad, rest): (Vec<&Fault>, Vec<&Fault>) = table.rows.iter().partition(hurts);
-    let (n, left) = (bad.iter().map(|row| row.errnos.len()).sum::<usize>(), table.left);
+    let (n, left) = (bad.iter().map(|row| row.faults()).sum::<usize>(), table.left);
     let mut html = fault_rows(&bad);
     let others = format!(
         "The other {} of {}, which hurt one connection at most",
@@ -532,10 +536,14 @@ fn fault_rows(rows: &[&Fault]) -> String {
     );
     for row in rows {
         let process = if row.process == Process::Child { "child" } else { "parent" };
-        let time = if row.time == 1 { "first" } else { "second" };
+        let time = match row.times[..] {
+            [1] => "first time",
+            [_] => "second time",
+            _ => "both times",
+        };
         let _ = write!(
             html,
-            "<tr><th><code>{}</code> <span>{process}, {time} time</span><td class=errnos>{}",
+            "<tr><th><code>{}</code> <span>{process}, {time}</span><td class=errnos>{}",
             row.call,
             row.errnos.join(" ")
         );
@@ -686,7 +694,7 @@ fn figure_html(figure: &Figure) -> String {
     let better = if figure.more_is_better { "more is better" } else { "less is better" };
     let most = figure.c.iter().chain(&figure.forkline).copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut html = format!(
-        "<figure class=bars><figcaption>{} <span>{better}; forkline to the C {:.2}</span></figcaption>\
+        "<figure class=bars><figcaption>{} <span>{better}; forkline : C = {:.2}</span></figcaption>\
 <svg viewBox=\"0 0 480 52\" role=img aria-label=\"the C {:.1}, forkline {:.1}\">",
         escape(figure.name),
         figure.ratio(),

@@ -70,13 +70,11 @@ pub fn svg(moment: &Moment, n: usize) -> String {
         escape(&in_words(moment, n))
     );
     // The client is on the left, the parent above, the child below.
-    let client = if n == 0 { "no client yet" } else { "client" };
+    let (client, absent) = if n == 0 { ("no client", " absent") } else { ("client", "") };
     let _ = write!(
         html,
-        "<g class=\"box{}\"><rect x=2 y=75 width=62 height=50 rx=6 />\
-<text x=33 y=104 text-anchor=middle font-size=\"{}\">{client}</text></g>",
-        if n == 0 { " absent" } else { "" },
-        if n == 0 { 9 } else { 12 }
+        "<g class=\"box{absent}\"><rect x=2 y=75 width=62 height=50 rx=6 />\
+<text x=33 y=104 text-anchor=middle>{client}</text></g>"
     );
     process(&mut html, "parent", 8, Some(&moment.parent), |fd| last && !fd.listens);
     process(&mut html, "child", 112, moment.child.as_deref(), |fd| last && fd.listens);

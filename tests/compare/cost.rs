@@ -3,7 +3,7 @@
 
 use super::calls::Trace;
 use super::program::{Program, Running};
-use super::wire::{connect, receive_until};
+use super::wire::{connect, receive_until, why};
 use crate::common::answer;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub fn compare(
             // Each is first in turn.
             let which = (round + turn) % 2;
             let program = [c, forkline][which];
-            let measured = measure(service, program, start[which]).map_err(|e| e.to_string())?;
+            let measured = measure(service, program, start[which]).map_err(|e| why(&e))?;
             rounds[which].push(measured);
         }
         if begin.elapsed() > MOST {

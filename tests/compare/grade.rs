@@ -6,10 +6,11 @@ use super::lesson::LESSONS;
 use super::program::Limits;
 use super::source::escape;
 use super::verdict::{self, Cell, Colour};
-use super::{Comparison, Settings, Side, compare, page};
+use super::{Comparison, Failure, Settings, Side, compare, page};
 use crate::common::own_network;
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -92,18 +93,14 @@ fn service_of(file: &Path) -> &'static str {
 
 fn judge(file: &Path, n: usize, out: &Path, cc: &str, cflags: &str) -> Row {
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    // SAFETY: no pointers.
-    let root = unsafe { libc::geteuid() } == 0;
-    let user = root.then_some(FIRST_USER + n as u32);
     let scratch = std::env::temp_dir().join(format!("forkline-grade-{}-{n}", std::process::id()));
     let copy = scratch.join(file.file_name().unwrap_or_default());
     fs::create_dir_all(&scratch).expect("a directory for the program");
     fs::copy(file, &copy).expect("a copy of the program");
-    if let Some(user) = user {
-        for path in [&scratch, &copy] {
-            std::os::unix::fs::chown(path, Some(user), Some(user)).expect("chown");
-        }
-    }
+    // Only root may give files away.
+    let user = FIRST_USER + n as u32;
+    let give = |path: &Path| chown(path, Some(user), Some(user));
+    let user = give(&scratch).and_then(|()| give(&copy)).is_ok().then_some(user);
     let settings = Settings {
         c: vec![(service_of(file), copy)],
         cc: cc.into(),
@@ -118,25 +115,33 @@ fn judge(file: &Path, n: usize, out: &Path, cc: &str, cflags: &str) -> Row {
     let judged = catch_unwind(AssertUnwindSafe(|| compare(&settings)));
     // What has left its process group too.
     if let Some(user) = user {
-        let _ = Command::new("kill").args(["-9", "--", "-1"]).uid(user).gid(user).status();
+        let _ = Command::new("sh").args(["-c", "kill -9 -1"]).uid(user).gid(user).status();
     }
     let _ = fs::remove_dir_all(&scratch);
     match judged {
-        Ok(comparison) => row(name, &settings, &comparison),
+        Ok(comparison) => row(name, &settings, comparison),
         Err(_) => panicked(name, settings.c[0].0),
     }
 }
 
-fn row(name: String, settings: &Settings, comparison: &Comparison) -> Row {
+fn row(name: String, settings: &Settings, mut comparison: Comparison) -> Row {
+    // The directory is gone, so its name helps nobody.
+    let scratch = format!("{}/", settings.scratch.display());
+    for side in &mut comparison.sides {
+        side.warnings = side.warnings.replace(&scratch, "");
+        if let Some(Failure::Compile(why) | Failure::Listen(why)) = &mut side.failure {
+            *why = why.replace(&scratch, "");
+        }
+    }
     let page = settings.out.join("index.html");
-    fs::write(page, page::html(comparison)).expect("its page");
+    fs::write(page, page::html(&comparison)).expect("its page");
     let side = &comparison.sides[0];
     let words = verdict::words(side).join(", ");
     Row {
         page: format!("{name}/index.html"),
         name,
         service: side.service,
-        status: verdict::exit_status(comparison),
+        status: verdict::exit_status(&comparison),
         words: if words.is_empty() { "good".into() } else { words },
         checks: checks(side),
         seconds: comparison.seconds,
@@ -156,9 +161,9 @@ fn checks(side: &Side) -> Vec<(&'static str, Cell)> {
         match &side.lessons {
             Ok(lessons) if cell.part == "processes" => {
                 for check in lessons {
-                    let good = verdict::good(check);
+                    let good = check.good();
                     let colour = if good { Colour::Good } else { Colour::Bad };
-                    let word = if good { "" } else { check.lesson.word };
+                    let word = if good { "" } else { check.word() };
                     let text = check.c.text.clone();
                     checks.push((check.lesson.id, Cell { part: "processes", colour, text, word }));
                 }

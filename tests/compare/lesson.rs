@@ -3,10 +3,8 @@
 //! good for.
 
 use super::program::{CONVERSATION, Program, REST, Running, children};
-use super::wire::{connect, receive_until};
-use crate::common::{
-    answer, children_of, descriptors, has_ended, kill, state, tcp_sockets, within,
-};
+use super::wire::{connect, receive_until, why};
+use crate::common::{children_of, descriptors, has_ended, kill, state, tcp_sockets, within};
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -27,12 +25,25 @@ pub struct Lesson {
 pub struct Seen {
     pub good: bool,
     pub text: String,
+    /// False if the check could not be made.
+    pub made: bool,
 }
 
 pub struct Check {
     pub lesson: &'static Lesson,
     pub c: Seen,
     pub forkline: Seen,
+}
+
+impl Check {
+    pub fn good(&self) -> bool {
+        self.c.good && self.forkline.good
+    }
+
+    /// What is wrong, in a word.
+    pub fn word(&self) -> &'static str {
+        if self.c.made { self.lesson.word } else { "differs" }
+    }
 }
 
 pub const LESSONS: &[Lesson] = &[
@@ -103,27 +114,26 @@ pub const LESSONS: &[Lesson] = &[
 
 /// One server for one lesson.
 pub struct Scene<'a> {
-    service: &'a str,
     program: &'a Program,
     server: Running,
 }
 
 /// All lessons of one program.
-pub fn look(service: &str, program: &Program) -> Vec<Seen> {
+pub fn look(program: &Program) -> Vec<Seen> {
     let seen = |lesson: &Lesson| {
         let server = Running::start(program).map_err(io::Error::other);
-        let scene = server.map(|server| Scene { service, program, server });
+        let scene = server.map(|server| Scene { program, server });
         let seen = scene.and_then(|scene| (lesson.look)(&scene));
-        seen.unwrap_or_else(|why| Seen { good: false, text: why.to_string() })
+        seen.unwrap_or_else(|e| Seen { good: false, text: why(&e), made: false })
     };
     LESSONS.iter().map(seen).collect()
 }
 
 /// All lessons of both, at the same time.
-pub fn compare(service: &str, c: &Program, forkline: &Program) -> Vec<Check> {
+pub fn compare(c: &Program, forkline: &Program) -> Vec<Check> {
     let (c, forkline) = thread::scope(|scope| {
-        let c = scope.spawn(|| look(service, c));
-        (c.join(), look(service, forkline))
+        let c = scope.spawn(|| look(c));
+        (c.join(), look(forkline))
     });
     let pairs = c.expect("the C's lessons").into_iter().zip(forkline);
     let check = |(lesson, (c, forkline))| Check { lesson, c, forkline };
@@ -131,7 +141,7 @@ pub fn compare(service: &str, c: &Program, forkline: &Program) -> Vec<Check> {
 }
 
 fn seen(good: bool, text: impl Into<String>) -> io::Result<Seen> {
-    Ok(Seen { good, text: text.into() })
+    Ok(Seen { good, text: text.into(), made: true })
 }
 
 /// `3 zombies`
@@ -147,16 +157,13 @@ impl Scene<'_> {
         Ok(stream)
     }
 
-    /// Has a line answered.
+    /// Has a line answered. What the answer is does not matter here.
     fn say(&self, mut stream: &TcpStream) -> io::Result<()> {
-        const LINE: &[u8] = b"Hello\n";
-        let (end, mut got) = (Instant::now() + CONVERSATION / 2, Vec::new());
-        stream.write_all(LINE)?;
-        while got.len() < LINE.len() && receive_until(stream, &mut got, end)? > 0 {}
-        if got == answer(self.service, LINE) {
-            return Ok(());
+        stream.write_all(b"Hello\n")?;
+        match receive_until(stream, &mut Vec::new(), Instant::now() + CONVERSATION / 2)? {
+            0 => Err(io::Error::other("the connection ends without an answer")),
+            _ => Ok(()),
         }
-        Err(io::Error::other("a wrong answer"))
     }
 
     /// So many conversations of one line, one after the other.
@@ -166,7 +173,8 @@ impl Scene<'_> {
             if Instant::now() > end {
                 return Err(io::Error::other(format!("only {done} of {n} connections in time")));
             }
-            self.client().map_err(|e| io::Error::other(format!("connection {done}: {e}")))?;
+            self.client()
+                .map_err(|e| io::Error::other(format!("client {}: {}", done + 1, why(&e))))?;
         }
         self.server.rest();
         Ok(())
@@ -239,10 +247,12 @@ fn end_of_file(scene: &Scene) -> io::Result<Seen> {
     let client = scene.client()?;
     client.shutdown(Shutdown::Write)?;
     let end = Instant::now() + CONVERSATION / 2;
-    match receive_until(&client, &mut Vec::new(), end) {
-        Ok(0) => seen(true, "it comes"),
-        Ok(_) => seen(false, "more bytes came instead"),
-        Err(_) => seen(false, "it never comes: the connection stays open"),
+    loop {
+        match receive_until(&client, &mut Vec::new(), end) {
+            Ok(0) => return seen(true, "it comes"),
+            Ok(_) => {}
+            Err(_) => return seen(false, "it never comes: the connection stays open"),
+        }
     }
 }
 

@@ -221,7 +221,7 @@ fn judge(side: &mut Side, settings: &Settings, begin: Instant) -> Option<Program
         return None;
     }
     tell("processes");
-    side.lessons = Ok(in_network(|| lesson::compare(service, &built, &forkline)));
+    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline)));
     tell("system calls");
     let trace = |program: &Program, name: &str| {
         in_network(|| calls::trace(program, &settings.scratch.join(format!("{service}-{name}"))))
@@ -268,6 +268,9 @@ fn measure(side: &Side, c: &Program, late: Instant) -> Result<Vec<Figure>, Strin
     // The other service's cost may have been measured since.
     if Instant::now() > late + cost::MOST {
         return Err("not measured: no time was left".into());
+    }
+    if verdict::words(side).contains(&"zombie") {
+        return Err("not measured: what children use that nobody waits for is not counted".into());
     }
     progress(&format!("{}: cost", side.service));
     let traces = side.calls.as_ref().ok().map(|(c, forkline)| [c, forkline]);

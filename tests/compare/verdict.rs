@@ -51,18 +51,14 @@ pub fn exit_status(comparison: &Comparison) -> i32 {
 /// What is wrong with this C, each word once.
 pub fn words(side: &Side) -> Vec<&'static str> {
     let mut words: Vec<&str> = Vec::new();
-    let lessons = side.lessons.iter().flatten().filter(|check| !good(check));
-    let of_lessons = lessons.map(|check| check.lesson.word);
+    let lessons = side.lessons.iter().flatten().filter(|check| !check.good());
+    let of_lessons = lessons.map(Check::word);
     for word in cells(side).iter().map(|cell| cell.word).chain(of_lessons) {
         if !word.is_empty() && !words.contains(&word) {
             words.push(word);
         }
     }
     words
-}
-
-pub fn good(check: &Check) -> bool {
-    check.c.good && check.forkline.good
 }
 
 fn cell(colour: Colour, text: impl Into<String>) -> Cell {
@@ -78,7 +74,7 @@ fn failed(part: &'static str, side: &Side) -> Cell {
         (Some(Failure::Compile(why)), "compiles") => bad("does not compile", why),
         (Some(Failure::Listen(_)), "compiles") => compiles(side),
         (Some(Failure::Listen(why)), "wire") => {
-            bad("does not listen", format!("{}: {why}", side.path.display()))
+            bad("does not listen", why)
         }
         _ => cell(Colour::Note, "not tried"),
     };
@@ -110,7 +106,8 @@ fn exchanges(exchanges: &[Exchange], word: &'static str, all_equal: &str) -> Cel
             if !rest.is_empty() {
                 text += &format!(", and {} more", rest.len());
             }
-            bad(word, text)
+            let left_open = differs.iter().all(|exchange| exchange.only_left_open());
+            bad(if left_open { "descriptor" } else { word }, text)
         }
     }
 }
@@ -137,7 +134,7 @@ fn processes(side: &Side) -> Cell {
         Err(why) => return bad("differs", why),
         Ok(checks) => checks,
     };
-    let red: Vec<&Check> = checks.iter().filter(|check| !good(check)).collect();
+    let red: Vec<&Check> = checks.iter().filter(|check| !check.good()).collect();
     let Some(first) = red.first() else {
         return cell(Colour::Good, format!("all {} checks are passed", checks.len()));
     };
@@ -149,7 +146,7 @@ fn processes(side: &Side) -> Cell {
     if red.len() > 1 {
         text += &format!(", and {} more", count(red.len() - 1, "check"));
     }
-    bad(first.lesson.word, text)
+    bad(first.word(), text)
 }
 
 fn faults(side: &Side) -> Cell {

@@ -6,7 +6,7 @@ mod compare;
 
 use common::*;
 use compare::calls::{self, Call};
-use compare::exercise::{self, EXERCISES, Exercise};
+use compare::exercise::{self, EXERCISES};
 use compare::inject::Outcome;
 use compare::lesson::LESSONS;
 use compare::picture;
@@ -19,6 +19,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 
 // ---------------------------------------------------------------- source
@@ -334,13 +335,20 @@ fn judged(service: &'static str, name: &str, c: PathBuf) -> Comparison {
     compare::compare(&settings(vec![(service, c)], name))
 }
 
+/// Of the project's C, with everything; made once.
+fn full() -> &'static Comparison {
+    static FULL: OnceLock<Comparison> = OnceLock::new();
+    FULL.get_or_init(|| {
+        let both = vec![ours("echo"), ours("rot13")];
+        compare::compare(&Settings { faults: true, cost: true, ..settings(both, "ours") })
+    })
+}
+
 #[test]
 fn our_c_differs_as_the_readme_says() {
-    let both = vec![ours("echo"), ours("rot13")];
-    let full = Settings { faults: true, cost: true, ..settings(both, "ours") };
-    let comparison = compare::compare(&full);
+    let comparison = full();
     let summary = comparison.summary();
-    assert_eq!(verdict::exit_status(&comparison), 0, "{summary}");
+    assert_eq!(verdict::exit_status(comparison), 0, "{summary}");
     assert!(summary.lines().count() <= 24, "{summary}");
     for side in &comparison.sides {
         for exchange in side.wire.iter().chain(side.reports.as_ref().unwrap()) {
@@ -417,20 +425,22 @@ const CLASS: &[(&str, &str, &str, &str, i32, &str)] = &[
     ),
 ];
 
+/// More at once would only wait for the processors.
+fn four_at_once<T: Sync>(items: &[T], test: impl Fn(&T) + Sync) {
+    for four in items.chunks(4) {
+        std::thread::scope(|scope| four.iter().for_each(|item| drop(scope.spawn(|| test(item)))));
+    }
+}
+
 #[test]
 fn the_class_is_judged() {
-    std::thread::scope(|scope| {
-        for &(name, service, from, to, status, words) in CLASS {
-            scope.spawn(move || {
-                let comparison = judged(service, name, changed(service, name, from, to));
-                let summary = comparison.summary();
-                let side = &comparison.sides[0];
-                assert_eq!(verdict::exit_status(&comparison), status, "{name}: {summary}");
-                assert_eq!(verdict::words(side), [words], "{name}: {summary}");
-                assert!(summary.lines().count() <= 24, "{summary}");
-                assert!(page::html(&comparison).contains(&format!("<b>{words}</b>")));
-            });
-        }
+    four_at_once(CLASS, |&(name, service, from, to, status, words)| {
+        let comparison = judged(service, name, changed(service, name, from, to));
+        let summary = comparison.summary();
+        assert_eq!(verdict::exit_status(&comparison), status, "{name}: {summary}");
+        assert_eq!(verdict::words(&comparison.sides[0]), [words], "{name}: {summary}");
+        assert!(summary.lines().count() <= 24, "{summary}");
+        assert!(page::html(&comparison).contains(&format!("<b>{words}</b>")));
     });
 }
 
@@ -471,20 +481,16 @@ fn a_c_with_other_names_is_shown_as_it_is() {
 /// Each exercise of the page: the change is made, and its check turns red.
 #[test]
 fn every_exercise_turns_its_check_red() {
-    let try_it = |n: usize, exercise: &'static Exercise| {
-        let (service, name) = (exercise.service, format!("exercise-{n}"));
+    four_at_once(EXERCISES, |exercise| {
+        let service = exercise.service;
+        let file = &compare::c_files()[usize::from(service == "rot13")];
+        assert!(file.item(exercise.item).is_some(), "{}", exercise.item);
+        let name = format!("exercise-{service}-{}", exercise.red);
         let c = changed(service, &name, exercise.from, exercise.to);
         let comparison = judged(service, &name, c);
         let red = exercise::red(&comparison.sides[0]);
         assert!(red.iter().any(|red| red == exercise.red), "{}: red is {red:?}", exercise.task);
         assert_eq!(verdict::exit_status(&comparison), 1, "{}", comparison.summary());
-    };
-    std::thread::scope(|scope| {
-        for (n, exercise) in EXERCISES.iter().enumerate() {
-            let file = &compare::c_files()[usize::from(exercise.service == "rot13")];
-            assert!(file.item(exercise.item).is_some(), "{}", exercise.item);
-            scope.spawn(move || try_it(n, exercise));
-        }
     });
     for service in compare::SERVICES {
         let n = EXERCISES.iter().filter(|exercise| exercise.service == service).count();
@@ -668,13 +674,11 @@ fn the_page_in_chromium() {
     if !tool("chromium") {
         return;
     }
-    let both = vec![ours("echo"), ours("rot13")];
-    let comparison =
-        compare::compare(&Settings { faults: true, cost: true, ..settings(both, "page") });
+    let comparison = full();
     let out = compare::target().join("compare");
     fs::create_dir_all(&out).unwrap();
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page/index.html");
-    fs::write(&file, page::html(&comparison)).unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ours/index.html");
+    fs::write(&file, page::html(comparison)).unwrap();
 
     let mut browser = Browser::start();
     browser.resize(1400, "light");
@@ -693,7 +697,7 @@ fn the_page_in_chromium() {
     // The README's picture.
     browser.resize(1120, "light");
     browser.picture("#verdict", &out.join("verdict.png"));
-    everything_can_be_read(&mut browser, &comparison, &out);
+    everything_can_be_read(&mut browser, comparison, &out);
     links_lead_somewhere(&mut browser);
     let pdf = browser.call("Page.printToPDF", json!({"printBackground": true}));
     fs::write(out.join("page.pdf"), base64(pdf["data"].as_str().unwrap())).unwrap();

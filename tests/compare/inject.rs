@@ -194,7 +194,7 @@ struct Fault {
 /// Of the C and of forkline, as many faults as there is time for.
 pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, String> {
     for subject in [c, forkline] {
-        let plain = plain(subject);
+        let plain = twice(|| plain(subject));
         if plain.rank != Outcome::GOES_ON {
             return Err(format!("not tried: without any fault {}", plain.text));
         }
@@ -213,7 +213,7 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
     all.sort_by_key(|fault| fault.1);
     let outcomes = in_parallel(all.len(), end, |n| {
         let (.., of_c, of_forkline) = all[n];
-        (tried(c, of_c), tried(forkline, of_forkline))
+        (twice(|| inject(c, of_c)), twice(|| inject(forkline, of_forkline)))
     });
     let tried = outcomes.iter().flatten().count();
     let mut rows: Vec<Row> = Vec::new();
@@ -326,12 +326,10 @@ fn plain(subject: &Subject) -> Outcome {
     }
 }
 
-/// What only time tells, that something never comes, is tried twice.
-fn tried(subject: &Subject, fault: Fault) -> Outcome {
-    match inject(subject, fault) {
-        late @ Outcome { rank: Outcome::ZOMBIE | Outcome::HANGS, .. } => {
-            late.min(inject(subject, fault))
-        }
+/// What only time tells, that something never comes, is tried a second time.
+fn twice(attempt: impl Fn() -> Outcome) -> Outcome {
+    match attempt() {
+        late @ Outcome { rank: Outcome::ZOMBIE | Outcome::HANGS, .. } => late.min(attempt()),
         outcome => outcome,
     }
 }

@@ -132,6 +132,7 @@ pub fn sign(colour: Colour) -> (&'static str, &'static str) {
     match colour {
         Colour::Good => ("good", "✓"),
         Colour::Note => ("note", "≈"),
+        Colour::Untried => ("untried", "–"),
         Colour::Bad => ("bad", "✗"),
     }
 }
@@ -330,11 +331,14 @@ fn reports(side: &Side, comparison: &Comparison) -> String {
     }
 }
 
+/// The first that differs is open.
 fn exchanges(exchanges: &[Exchange], comparison: &Comparison) -> String {
-    exchanges.iter().map(|exchange| exchange_html(exchange, &comparison.differences)).collect()
+    let first = exchanges.iter().position(|exchange| exchange.verdict == Verdict::Differs);
+    let html = |(n, exchange)| exchange_html(exchange, first == Some(n), &comparison.differences);
+    exchanges.iter().enumerate().map(html).collect()
 }
 
-fn exchange_html(exchange: &Exchange, differences: &[(String, String)]) -> String {
+fn exchange_html(exchange: &Exchange, open: bool, differences: &[(String, String)]) -> String {
     let (c, forkline) = (&exchange.c, &exchange.forkline);
     let at = wire::differs_at(&c.bytes, &forkline.bytes);
     let (class, badge, why) = match exchange.verdict {
@@ -356,7 +360,7 @@ fn exchange_html(exchange: &Exchange, differences: &[(String, String)]) -> Strin
         let gave = |title: &str, answer: &Answer| dump(title, &answer.bytes, at, &answer.end);
         dumps += &(gave("the C gave", c) + &gave("forkline gave", forkline));
     }
-    let open = if exchange.verdict == Verdict::Differs { " open" } else { "" };
+    let open = if open { " open" } else { "" };
     format!(
         "<details class=\"exchange {class}\"{open}><summary><span>{}</span> <span class=badge>{badge}\
 </span></summary>{why}<div class=dumps>{dumps}</div></details>",

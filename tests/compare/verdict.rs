@@ -4,15 +4,16 @@
 use super::inject::Outcome;
 use super::lesson::{Check, count};
 use super::wire::{Exchange, Verdict, difference};
-use super::{Comparison, Failure, Side};
+use super::{Comparison, Failure, NOT_TRIED, Side};
 
 pub const PARTS: [&str; 6] = ["compiles", "wire", "reports", "processes", "faults", "cost"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Colour {
     Good,
-    /// Different in a way that the README's table tells, or not tried.
+    /// Different in a way that the README's table tells, or worth knowing.
     Note,
+    Untried,
     Bad,
 }
 
@@ -73,10 +74,8 @@ fn failed(part: &'static str, side: &Side) -> Cell {
     let cell = match (&side.failure, part) {
         (Some(Failure::Compile(why)), "compiles") => bad("does not compile", why),
         (Some(Failure::Listen(_)), "compiles") => compiles(side),
-        (Some(Failure::Listen(why)), "wire") => {
-            bad("does not listen", why)
-        }
-        _ => cell(Colour::Note, "not tried"),
+        (Some(Failure::Listen(why)), "wire") => bad("does not listen", why),
+        _ => cell(Colour::Untried, NOT_TRIED),
     };
     Cell { part, ..cell }
 }
@@ -131,7 +130,7 @@ fn reports(side: &Side) -> Cell {
 
 fn processes(side: &Side) -> Cell {
     let checks = match &side.lessons {
-        Err(why) => return bad("differs", why),
+        Err(why) => return cell(Colour::Untried, why),
         Ok(checks) => checks,
     };
     let red: Vec<&Check> = checks.iter().filter(|check| !check.good()).collect();
@@ -144,14 +143,14 @@ fn processes(side: &Side) -> Cell {
     };
     let mut text = format!("{who}{}: {}", first.lesson.title, seen.text);
     if red.len() > 1 {
-        text += &format!(", and {} more", count(red.len() - 1, "check"));
+        text += &format!(", and {}", count(red.len() - 1, "more check"));
     }
     bad(first.word(), text)
 }
 
 fn faults(side: &Side) -> Cell {
     match &side.faults {
-        Err(why) => cell(Colour::Note, why),
+        Err(why) => cell(Colour::Untried, why),
         Ok(table) => {
             let (c, forkline) = (table.bad(|row| &row.c), table.bad(|row| &row.forkline));
             let worst = table.rows.first().filter(|row| row.c.rank >= Outcome::ZOMBIE);
@@ -172,7 +171,7 @@ fn faults(side: &Side) -> Cell {
 
 fn cost(side: &Side) -> Cell {
     match &side.cost {
-        Err(why) => cell(Colour::Note, why),
+        Err(why) => cell(Colour::Untried, why),
         Ok(figures) => {
             let ratio = |part: &str| {
                 let figure = figures.iter().find(|figure| figure.name.starts_with(part));
@@ -194,10 +193,10 @@ impl Comparison {
         let mut lines: Vec<String> = self.faults.iter().take(2).cloned().collect();
         for side in &self.sides {
             lines.push(format!("{}: {}", side.service, side.path.display()));
-            for cell in cells(side).iter().filter(|cell| cell.text != super::NOT_TRIED) {
+            for cell in cells(side).iter().filter(|cell| cell.text != NOT_TRIED) {
                 let sign = match cell.colour {
                     Colour::Good => "ok ",
-                    Colour::Note => "   ",
+                    Colour::Note | Colour::Untried => "   ",
                     Colour::Bad => "BAD",
                 };
                 let mut rows = cell.text.lines();

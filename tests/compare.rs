@@ -697,10 +697,11 @@ fn the_page_in_chromium() {
     // The README's picture.
     browser.resize(1120, "light");
     browser.picture("#verdict", &out.join("verdict.png"));
+    let print = json!({"printBackground": true, "preferCSSPageSize": true});
+    let pdf = browser.call("Page.printToPDF", print);
+    fs::write(out.join("page.pdf"), base64(pdf["data"].as_str().unwrap())).unwrap();
     everything_can_be_read(&mut browser, comparison, &out);
     links_lead_somewhere(&mut browser);
-    let pdf = browser.call("Page.printToPDF", json!({"printBackground": true}));
-    fs::write(out.join("page.pdf"), base64(pdf["data"].as_str().unwrap())).unwrap();
 
     for event in &browser.events {
         let method = event["method"].as_str().unwrap_or_default();

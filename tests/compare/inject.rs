@@ -194,6 +194,9 @@ struct Fault {
 /// Of the C and of forkline, as many faults as there is time for.
 pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, String> {
     for subject in [c, forkline] {
+        if Instant::now() > end {
+            return Err("not tried: no time was left".into());
+        }
         let plain = twice(|| plain(subject));
         if plain.rank != Outcome::GOES_ON {
             return Err(format!("not tried: without any fault {}", plain.text));

@@ -10,6 +10,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Instant;
 
+const LINE: &[u8] = b"Hello\n";
+
 pub struct Lesson {
     pub id: &'static str,
     pub title: &'static str,
@@ -118,9 +120,12 @@ pub struct Scene<'a> {
     server: Running,
 }
 
-/// All lessons of one program.
-pub fn look(program: &Program) -> Vec<Seen> {
+/// All lessons of one program that are begun before `end`.
+fn look(program: &Program, end: Instant) -> Vec<Seen> {
     let seen = |lesson: &Lesson| {
+        if Instant::now() > end {
+            return Seen { good: false, text: "not tried: no time was left".into(), made: false };
+        }
         let server = Running::start(program).map_err(io::Error::other);
         let scene = server.map(|server| Scene { program, server });
         let seen = scene.and_then(|scene| (lesson.look)(&scene));
@@ -130,10 +135,10 @@ pub fn look(program: &Program) -> Vec<Seen> {
 }
 
 /// All lessons of both, at the same time.
-pub fn compare(c: &Program, forkline: &Program) -> Vec<Check> {
+pub fn compare(c: &Program, forkline: &Program, end: Instant) -> Vec<Check> {
     let (c, forkline) = thread::scope(|scope| {
-        let c = scope.spawn(|| look(c));
-        (c.join(), look(forkline))
+        let c = scope.spawn(|| look(c, end));
+        (c.join(), look(forkline, end))
     });
     let pairs = c.expect("the C's lessons").into_iter().zip(forkline);
     let check = |(lesson, (c, forkline))| Check { lesson, c, forkline };
@@ -146,24 +151,34 @@ fn seen(good: bool, text: impl Into<String>) -> io::Result<Seen> {
 
 /// `3 zombies`
 pub fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    let ending = match what {
+        _ if n == 1 => "",
+        _ if what.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{n} {what}{ending}")
 }
 
 impl Scene<'_> {
     /// A client that has had a line answered, so its child is there.
     fn client(&self) -> io::Result<TcpStream> {
-        let stream = connect(self.server.port, Instant::now() + CONVERSATION)?;
-        self.say(&stream)?;
-        Ok(stream)
+        Ok(self.clients(1)?.remove(0))
     }
 
-    /// Has a line answered. What the answer is does not matter here.
+    /// So many of them at once.
+    fn clients(&self, n: usize) -> io::Result<Vec<TcpStream>> {
+        let end = Instant::now() + CONVERSATION / 2;
+        let clients = (0..n).map(|_| connect(self.server.port, end));
+        let clients = clients.collect::<io::Result<Vec<_>>>()?;
+        clients.iter().try_for_each(|mut client| client.write_all(LINE))?;
+        clients.iter().try_for_each(|client| answered(client, end))?;
+        Ok(clients)
+    }
+
+    /// Has one more line answered.
     fn say(&self, mut stream: &TcpStream) -> io::Result<()> {
-        stream.write_all(b"Hello\n")?;
-        match receive_until(stream, &mut Vec::new(), Instant::now() + CONVERSATION / 2)? {
-            0 => Err(io::Error::other("the connection ends without an answer")),
-            _ => Ok(()),
-        }
+        stream.write_all(LINE)?;
+        answered(stream, Instant::now() + CONVERSATION / 2)
     }
 
     /// So many conversations of one line, one after the other.
@@ -180,16 +195,18 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// What is left of the children of clients that have gone.
-    fn left(&self) -> io::Result<Seen> {
+    /// The zombies that are left when all clients have gone.
+    fn zombies(&self) -> io::Result<Seen> {
         self.server.rest();
         let left = children_of(self.server.pid);
         let zombies = left.iter().filter(|&&child| state(child) == 'Z').count();
-        let text = match left.len() - zombies {
-            0 => count(zombies, "zombie"),
-            alive => format!("{}, {} that have not ended", count(zombies, "zombie"), alive),
-        };
-        seen(left.is_empty(), text)
+        if zombies < left.len() {
+            let alive = count(left.len() - zombies, "child process");
+            return Err(io::Error::other(format!(
+                "{alive} not ended, though the clients have gone"
+            )));
+        }
+        seen(left.is_empty(), count(zombies, "zombie"))
     }
 
     /// The child that has this client.
@@ -201,21 +218,29 @@ impl Scene<'_> {
     }
 }
 
+/// What the answer is does not matter here.
+fn answered(stream: &TcpStream, end: Instant) -> io::Result<()> {
+    match receive_until(stream, &mut Vec::new(), end)? {
+        0 => Err(io::Error::other("the connection ends without an answer")),
+        _ => Ok(()),
+    }
+}
+
 fn zombies_of_many(scene: &Scene) -> io::Result<Seen> {
     scene.conversations(200)?;
-    scene.left()
+    scene.zombies()
 }
 
 /// The parent is stopped while they end, so that it gets one signal for all.
 fn zombies_of_one_moment(scene: &Scene) -> io::Result<Seen> {
-    let clients = (0..20).map(|_| scene.client()).collect::<io::Result<Vec<_>>>()?;
+    let clients = scene.clients(20)?;
     let all = children(scene.server.pid);
     kill(scene.server.pid as i32, libc::SIGSTOP);
     within(REST, || state(scene.server.pid) == 'T');
     drop(clients);
     within(REST, || all.iter().all(|&child| has_ended(child)));
     kill(scene.server.pid as i32, libc::SIGCONT);
-    scene.left()
+    scene.zombies()
 }
 
 fn descriptors_of_parent(scene: &Scene) -> io::Result<Seen> {

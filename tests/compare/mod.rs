@@ -221,7 +221,8 @@ fn judge(side: &mut Side, settings: &Settings, begin: Instant) -> Option<Program
         return None;
     }
     tell("processes");
-    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline)));
+    let end = begin + settings.late / 2;
+    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline, end)));
     tell("system calls");
     let trace = |program: &Program, name: &str| {
         in_network(|| calls::trace(program, &settings.scratch.join(format!("{service}-{name}"))))

@@ -670,12 +670,11 @@ fn raw(text: &str) -> String {
 
 fn cost_part(comparison: &Comparison) -> String {
     if comparison.charts.is_empty() {
-        return in_each(comparison, |side| match &side.cost {
+        let figures = in_each(comparison, |side| match &side.cost {
             Err(why) => failure(why),
-            Ok(figures) => {
-                COST_LEAD.to_owned() + &figures.iter().map(figure_html).collect::<String>()
-            }
+            Ok(figures) => figures.iter().map(figure_html).collect(),
         });
+        return COST_LEAD.to_owned() + &figures;
     }
     let chart = |(name, svg): &(String, String)| {
         // As an image of its own: its style and ids stay in it.

@@ -229,7 +229,9 @@ impl Running {
 
     /// Ends the server and waits for the command; all that was on its stdout.
     pub fn stop(mut self) -> Vec<u8> {
-        kill(self.pid as i32, libc::SIGKILL);
+        for pid in children(self.pid).into_iter().chain([self.pid]) {
+            kill(pid as i32, libc::SIGKILL);
+        }
         within(REST, || self.ended().is_some() && self.stdout.ended());
         self.stdout.bytes()
     }

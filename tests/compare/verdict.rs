@@ -151,6 +151,7 @@ fn processes(side: &Side) -> Cell {
 fn faults(side: &Side) -> Cell {
     match &side.faults {
         Err(why) => cell(Colour::Untried, why),
+        Ok(table) if table.tried == 0 => cell(Colour::Untried, "not tried: no time was left"),
         Ok(table) => {
             let (c, forkline) = (table.bad(|row| &row.c), table.bad(|row| &row.forkline));
             let worst = table.rows.first().filter(|row| row.c.rank >= Outcome::ZOMBIE);

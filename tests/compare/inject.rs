@@ -6,7 +6,7 @@
 //! of a child from its fork, by a strace that attaches to the waiting parent.
 
 use super::calls::{Call, Trace};
-use super::program::{Program, REST, Running, children};
+use super::program::{Program, REST, Running};
 use super::wire::{connect, receive_until};
 use crate::common::{answer, children_of, own_network, state, within};
 use std::fs;
@@ -191,6 +191,15 @@ struct Fault {
     errno: &'static str,
 }
 
+/// The same fault in both programs.
+struct Pair {
+    purpose: &'static Purpose,
+    /// 1 is the first.
+    time: usize,
+    c: Fault,
+    forkline: Fault,
+}
+
 /// Of the C and of forkline, as many faults as there is time for.
 pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, String> {
     for subject in [c, forkline] {
@@ -202,28 +211,19 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
             return Err(format!("not tried: without any fault {}", plain.text));
         }
     }
-    let mut all = Vec::new();
-    for purpose in PURPOSES {
-        let times = moments(purpose, c.trace).into_iter().zip(moments(purpose, forkline.trace));
-        for (time, (of_c, of_forkline)) in times.enumerate() {
-            for errno in purpose.errnos.split_whitespace() {
-                let fault = |(call, when)| Fault { process: purpose.process, call, when, errno };
-                all.push((purpose, time + 1, errno, fault(of_c), fault(of_forkline)));
-            }
-        }
-    }
-    // First times first, if there is no time for all.
-    all.sort_by_key(|fault| fault.1);
-    let outcomes = in_parallel(all.len(), end, |n| {
-        let (.., of_c, of_forkline) = all[n];
-        (twice(|| inject(c, of_c)), twice(|| inject(forkline, of_forkline)))
+    let pairs = pairs(c.trace, forkline.trace);
+    // With one network for all, a port of its own can be used once at a time.
+    let threads = if own_network() || !has_fixed_port(c.program) { THREADS } else { 1 };
+    let outcomes = in_parallel(threads, pairs.len(), end, |n| {
+        let pair = &pairs[n];
+        (twice(|| inject(c, pair.c)), twice(|| inject(forkline, pair.forkline)))
     });
     let tried = outcomes.iter().flatten().count();
     let mut rows: Vec<Row> = Vec::new();
-    for (fault, outcome) in all.iter().zip(outcomes) {
-        let (&(purpose, time, errno, ..), Some((c, forkline))) = (fault, outcome) else { continue };
-        let (call, process) = (purpose.name, purpose.process);
-        let new = Row { call, process, times: vec![time], errnos: vec![errno], c, forkline };
+    for (pair, outcome) in pairs.iter().zip(outcomes) {
+        let Some((c, forkline)) = outcome else { continue };
+        let (call, process, errno) = (pair.purpose.name, pair.purpose.process, pair.c.errno);
+        let new = Row { call, process, times: vec![pair.time], errnos: vec![errno], c, forkline };
         let like = |row: &Row| row.is_like(&new) && row.times == new.times;
         match rows.iter_mut().find(|row| like(row)) {
             Some(row) => row.errnos.push(errno),
@@ -232,7 +232,30 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
     }
     let mut rows = both_times(rows);
     rows.sort_by_key(|row| std::cmp::Reverse((row.c.rank, row.forkline.rank)));
-    Ok(Table { rows, tried, left: all.len() - tried })
+    Ok(Table { rows, tried, left: pairs.len() - tried })
+}
+
+/// All faults; first times first, if there is no time for all.
+fn pairs(of_c: &Trace, of_forkline: &Trace) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for purpose in PURPOSES {
+        let times = moments(purpose, of_c).into_iter().zip(moments(purpose, of_forkline));
+        for (n, (in_c, in_forkline)) in times.enumerate() {
+            for errno in purpose.errnos.split_whitespace() {
+                let fault = |(call, when)| Fault { process: purpose.process, call, when, errno };
+                let (c, forkline) = (fault(in_c), fault(in_forkline));
+                pairs.push(Pair { purpose, time: n + 1, c, forkline });
+            }
+        }
+    }
+    pairs.sort_by_key(|pair| pair.time);
+    pairs
+}
+
+/// Whether a second one cannot run beside the first.
+fn has_fixed_port(program: &Program) -> bool {
+    let first = Running::start(program);
+    first.is_ok() && Running::start(program).is_err()
 }
 
 /// One row in place of two where the first and the second time are alike.
@@ -249,6 +272,7 @@ fn both_times(rows: Vec<Row>) -> Vec<Row> {
 
 /// Does `work` for each number below `n`, several at once, until `end`.
 fn in_parallel<T: Send>(
+    threads: usize,
     n: usize,
     end: Instant,
     work: impl Fn(usize) -> T + Sync,
@@ -256,7 +280,7 @@ fn in_parallel<T: Send>(
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     done.lock().unwrap().resize_with(n, || None);
     thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while Instant::now() < end
                     && let i = next.fetch_add(1, Ordering::Relaxed)
@@ -332,7 +356,7 @@ fn plain(subject: &Subject) -> Outcome {
 /// What only time tells, that something never comes, is tried a second time.
 fn twice(attempt: impl Fn() -> Outcome) -> Outcome {
     match attempt() {
-        late @ Outcome { rank: Outcome::ZOMBIE | Outcome::HANGS, .. } => late.min(attempt()),
+        late @ Outcome { rank: Outcome::HANGS, .. } => late.min(attempt()),
         outcome => outcome,
     }
 }
@@ -411,13 +435,14 @@ fn serve(subject: &Subject, mut server: Running, wait_for_end: bool) -> Outcome 
     let worst = clients.max().expect("three clients");
     let refused =
         worst.rank > Outcome::GOES_ON && connect(server.port, Instant::now() + PATIENCE).is_err();
-    within(PATIENCE, || server.ended().is_some() || !refused && children(server.pid).is_empty());
-    let rest = match server.ended() {
-        Some(status) => Outcome::new(Outcome::ENDS, ended(status)),
-        None if wait_for_end => left(server.pid),
-        None => return worst,
-    };
-    worst.max(rest)
+    let pid = server.pid;
+    let at_rest = || !wait_for_end || children_of(pid).is_empty() && state(pid) != 'R';
+    let rests = within(PATIENCE, || server.ended().is_some() || !refused && at_rest());
+    match server.ended() {
+        Some(status) => worst.max(Outcome::new(Outcome::ENDS, ended(status))),
+        None if rests || !wait_for_end => worst,
+        None => worst.max(left(pid)),
+    }
 }
 
 fn ended(status: ExitStatus) -> String {
@@ -468,9 +493,8 @@ fn timed_out(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
-/// What is left of the children when all clients have gone.
+/// What is left of the children long after all clients have gone.
 fn left(pid: u32) -> Outcome {
-    within(PATIENCE, || children_of(pid).is_empty());
     let left = children_of(pid);
     let alive: Vec<u32> = left.iter().copied().filter(|&child| state(child) != 'Z').collect();
     match () {

@@ -249,10 +249,8 @@ fn pair_html(
         _ => places.iter().map(|place| format!("<code>{place}</code>")).collect(),
     };
     let (left, right) = (place(&c_places, "not in the C"), place(&r_places, "no mirror"));
-    let why = match pair.why.as_str() {
-        "" => String::new(),
-        why => format!("<p class=why>{}</p>", words(why)),
-    };
+    let why =
+        if pair.why.is_empty() { "" } else { &format!("<p class=why>{}</p>", words(&pair.why)) };
     let id = id(pair, prefix);
     let open = if id == "echo-echo" { " open" } else { "" };
     format!(

@@ -311,7 +311,8 @@ fn settings(c: Vec<(&'static str, PathBuf)>, name: &str) -> Settings {
         scratch: out.clone(),
         out,
         limits: None,
-        late: compare::LATE,
+        // Other tests use the processors too.
+        late: 3 * compare::LATE,
         faults: false,
         cost: false,
     }
@@ -511,7 +512,7 @@ fn a_class_is_graded() {
         .unwrap();
     }
     fs::copy(project("tests/compare/class/rot13.c"), class.join("good.c")).unwrap();
-    assert_eq!(grade::grade(&class, &out, "cc", "-O2"), 0);
+    assert_eq!(grade::grade(&class, &out, 3 * grade::LATE, "cc", "-O2"), 0);
     let csv = fs::read_to_string(out.join("grade.csv")).unwrap();
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 1 + 8, "{csv}");
@@ -527,7 +528,7 @@ fn a_class_is_graded() {
         assert!(of(name).contains(words), "{csv}");
         assert!(out.join(name).join("index.html").is_file());
     }
-    assert_eq!(grade::grade(Path::new("/nowhere"), &out, "cc", ""), 1);
+    assert_eq!(grade::grade(Path::new("/nowhere"), &out, grade::LATE, "cc", ""), 1);
 }
 
 // ---------------------------------------------------------------- the page

@@ -2,11 +2,11 @@
 //! user of its own if we are root, and in a network of its own where that is
 //! permitted. Writes a page for each, and all of them as a table.
 
-use super::lesson::LESSONS;
+use super::lesson::{Check, LESSONS, Lesson};
 use super::program::Limits;
 use super::source::escape;
 use super::verdict::{self, Cell, Colour};
-use super::{Comparison, Failure, Settings, Side, compare, page};
+use super::{Comparison, Failure, NOT_TRIED, Settings, Side, compare, page};
 use crate::common::own_network;
 use std::fmt::Write;
 use std::fs;
@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Thirty programs in ten minutes, two at once.
-const LATE: Duration = Duration::from_secs(25);
+/// For thirty programs in ten minutes, two at once.
+pub const LATE: Duration = Duration::from_secs(25);
 const AT_ONCE: usize = 2;
 /// The first of the users that the programs run as. Nobody has such a number.
 const FIRST_USER: u32 = 1_900_000_000;
@@ -39,7 +39,7 @@ struct Row {
 }
 
 /// Judges all; 1 if there is nothing to judge.
-pub fn grade(directory: &Path, out: &Path, cc: &str, cflags: &str) -> i32 {
+pub fn grade(directory: &Path, out: &Path, late: Duration, cc: &str, cflags: &str) -> i32 {
     let files = c_files(directory);
     if files.is_empty() {
         eprintln!("{}: no file that ends with .c", directory.display());
@@ -55,7 +55,7 @@ pub fn grade(directory: &Path, out: &Path, cc: &str, cflags: &str) -> i32 {
                 while let n = next.fetch_add(1, Ordering::Relaxed)
                     && let Some(file) = files.get(n)
                 {
-                    let row = judge(file, n, out, cc, cflags);
+                    let row = judge(file, n, out, late, cc, cflags);
                     println!(
                         "{:<30} {:<6} {} ({:.0} s)",
                         row.name, row.service, row.words, row.seconds
@@ -91,7 +91,7 @@ fn service_of(file: &Path) -> &'static str {
     if is_rot13 { "rot13" } else { "echo" }
 }
 
-fn judge(file: &Path, n: usize, out: &Path, cc: &str, cflags: &str) -> Row {
+fn judge(file: &Path, n: usize, out: &Path, late: Duration, cc: &str, cflags: &str) -> Row {
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let scratch = std::env::temp_dir().join(format!("forkline-grade-{}-{n}", std::process::id()));
     let copy = scratch.join(file.file_name().unwrap_or_default());
@@ -108,7 +108,7 @@ fn judge(file: &Path, n: usize, out: &Path, cc: &str, cflags: &str) -> Row {
         out: out.join(&name),
         scratch: scratch.clone(),
         limits: Some(Limits { user }),
-        late: LATE,
+        late,
         faults: true,
         cost: true,
     };
@@ -156,25 +156,21 @@ fn panicked(name: String, service: &'static str) -> Row {
 
 /// The parts of the verdict, with each lesson in place of the processes.
 fn checks(side: &Side) -> Vec<(&'static str, Cell)> {
-    let mut checks = Vec::new();
-    for cell in verdict::cells(side) {
-        match &side.lessons {
-            Ok(lessons) if cell.part == "processes" => {
-                for check in lessons {
-                    let good = check.good();
-                    let colour = if good { Colour::Good } else { Colour::Bad };
-                    let word = if good { "" } else { check.word() };
-                    let text = check.c.text.clone();
-                    checks.push((check.lesson.id, Cell { part: "processes", colour, text, word }));
-                }
-            }
-            Err(_) if cell.part == "processes" => {
-                checks.extend(LESSONS.iter().map(|lesson| (lesson.id, cell.clone())));
-            }
-            _ => checks.push((cell.part, cell)),
-        }
-    }
-    checks
+    let made: &[Check] = side.lessons.as_ref().map_or(&[], |lessons| lessons);
+    let lesson = |lesson: &'static Lesson| {
+        let check = made.iter().find(|check| check.lesson.id == lesson.id);
+        let cell = match check {
+            None => verdict::cell(Colour::Untried, NOT_TRIED),
+            Some(check) if check.good() => verdict::cell(Colour::Good, &*check.c.text),
+            Some(check) => verdict::cell(Colour::Bad, &*check.c.text),
+        };
+        (lesson.id, cell)
+    };
+    let parts = verdict::cells(side).into_iter().flat_map(|cell| match cell.part {
+        "processes" => LESSONS.iter().map(lesson).collect(),
+        part => vec![(part, cell)],
+    });
+    parts.collect()
 }
 
 /// A field as RFC 4180 has it.

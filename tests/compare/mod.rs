@@ -221,8 +221,8 @@ fn judge(side: &mut Side, settings: &Settings, begin: Instant) -> Option<Program
         return None;
     }
     tell("processes");
-    let end = begin + settings.late / 2;
-    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline, end)));
+    let late = begin + settings.late;
+    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline, late)));
     tell("system calls");
     let trace = |program: &Program, name: &str| {
         in_network(|| calls::trace(program, &settings.scratch.join(format!("{service}-{name}"))))
@@ -230,7 +230,7 @@ fn judge(side: &mut Side, settings: &Settings, begin: Instant) -> Option<Program
     side.calls = trace(&built, "calls").and_then(|c| Ok((c, trace(&forkline, "our-calls")?)));
     if settings.faults {
         tell("the same faults in both");
-        side.faults = faults(side, &built, &forkline, begin + settings.late);
+        side.faults = faults(side, &built, &forkline, late);
     }
     Some(built)
 }

@@ -206,7 +206,7 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
         if Instant::now() > end {
             return Err("not tried: no time was left".into());
         }
-        let plain = twice(|| plain(subject));
+        let plain = twice(end, || plain(subject));
         if plain.rank != Outcome::GOES_ON {
             return Err(format!("not tried: without any fault {}", plain.text));
         }
@@ -215,8 +215,9 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
     // With one network for all, a port of its own can be used once at a time.
     let threads = if own_network() || !has_fixed_port(c.program) { THREADS } else { 1 };
     let outcomes = in_parallel(threads, pairs.len(), end, |n| {
-        let pair = &pairs[n];
-        (twice(|| inject(c, pair.c)), twice(|| inject(forkline, pair.forkline)))
+        let of_c = twice(end, || inject(c, pairs[n].c));
+        let late = Instant::now() > end;
+        (!late).then(|| (of_c, twice(end, || inject(forkline, pairs[n].forkline))))
     });
     let tried = outcomes.iter().flatten().count();
     let mut rows: Vec<Row> = Vec::new();
@@ -270,12 +271,13 @@ fn both_times(rows: Vec<Row>) -> Vec<Row> {
     merged
 }
 
-/// Does `work` for each number below `n`, several at once, until `end`.
+/// Does `work` for each number below `n`, several at once, until `end`. It may
+/// give up.
 fn in_parallel<T: Send>(
     threads: usize,
     n: usize,
     end: Instant,
-    work: impl Fn(usize) -> T + Sync,
+    work: impl Fn(usize) -> Option<T> + Sync,
 ) -> Vec<Option<T>> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     done.lock().unwrap().resize_with(n, || None);
@@ -288,7 +290,7 @@ fn in_parallel<T: Send>(
                 {
                     let result = work(i);
                     let mut done: MutexGuard<Vec<_>> = done.lock().unwrap();
-                    done[i] = Some(result);
+                    done[i] = result;
                 }
             });
         }
@@ -354,9 +356,11 @@ fn plain(subject: &Subject) -> Outcome {
 }
 
 /// What only time tells, that something never comes, is tried a second time.
-fn twice(attempt: impl Fn() -> Outcome) -> Outcome {
+fn twice(end: Instant, attempt: impl Fn() -> Outcome) -> Outcome {
     match attempt() {
-        late @ Outcome { rank: Outcome::HANGS, .. } => late.min(attempt()),
+        hangs @ Outcome { rank: Outcome::HANGS, .. } if Instant::now() < end => {
+            hangs.min(attempt())
+        }
         outcome => outcome,
     }
 }

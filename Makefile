@@ -60,6 +60,12 @@ compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a
 	ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
 		$(CARGO) test --release --locked --test maker
 
+DIR = submissions
+grade: CFLAGS = -Wall -O2
+grade:   ## judge every C file in DIR (submissions), each on its own: target/grade
+	GRADE_DIR='$(DIR)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
+		$(CARGO) test --release --locked --test maker
+
 check:   ## formatting, lints, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets --locked -- --deny warnings
@@ -122,4 +128,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare check install uninstall image aarch64 test-aarch64 manifests deny dist archive clean help
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive clean help

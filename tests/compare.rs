@@ -1,21 +1,25 @@
-//! `make compare`: the pairing of C and Rust, the conversations, the calls, a C
-//! of the reader's own, and the page as a browser shows it.
+//! `make compare` and `make grade`: the pairing of C and Rust, the checks, the
+//! verdict on good and bad C, and the page as a browser shows it.
 mod common;
 #[path = "compare/mod.rs"]
 mod compare;
 
 use common::*;
 use compare::calls::{self, Call};
-use compare::page;
+use compare::exercise::{self, EXERCISES};
+use compare::inject::Outcome;
+use compare::lesson::LESSONS;
+use compare::picture;
 use compare::source::{self, File, Kind, Lang, Level};
 use compare::wire::{self, Answer, Row, Verdict};
-use compare::{Comparison, Settings, project};
+use compare::{Comparison, Settings, grade, page, project, verdict};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 
 // ---------------------------------------------------------------- source
@@ -218,6 +222,41 @@ fn a_dump_shows_where_it_differs() {
     assert_eq!(wire::differs_at(b"abc", b"abc"), None);
 }
 
+/// Every byte is shown or counted, and the place where it differs is shown.
+#[test]
+fn a_text_is_shown_in_part() {
+    let lines: String = (1..=100).map(|n| format!("line {n}\n")).collect();
+    let long = "x".repeat(5000) + "\n";
+    let texts = [&lines[..], &long, "", "\n", "a\nlast"];
+    for (text, at) in
+        texts.iter().flat_map(|&text| [None, Some(text.len() / 2)].map(|at| (text, at)))
+    {
+        let (mut next, mut shown, rows) = (0, 0, wire::text(text.as_bytes(), at));
+        for row in &rows {
+            match row {
+                Row::Bytes(offset, bytes) => {
+                    assert_eq!(
+                        (*offset, &text.as_bytes()[next..next + bytes.len()]),
+                        (next, *bytes)
+                    );
+                    shown += bytes.len();
+                    next += bytes.len();
+                }
+                Row::Gap(left_out) => next += left_out,
+            }
+        }
+        assert_eq!(next, text.len());
+        assert!(shown <= 500, "{rows:?}");
+        let shows = |at: usize| {
+            rows.iter().any(|row| matches!(row, Row::Bytes(from, bytes) if (*from..from + bytes.len()).contains(&at)))
+        };
+        assert!(text.is_empty() || at.is_none_or(shows), "{at:?} in {rows:?}");
+    }
+    assert!(
+        wire::is_text(lines.as_bytes()) && !wire::is_text(b"a\0") && !wire::is_text("ü".as_bytes())
+    );
+}
+
 // ---------------------------------------------------------------- calls
 
 #[test]
@@ -239,123 +278,257 @@ fn calls_of_the_same_name_and_descriptor_are_level() {
     assert_eq!(rows[..4], expected);
 }
 
+/// What a parent that never closes the connection holds in the end.
+#[test]
+fn pictures_from_calls() {
+    let parent = calls::calls(
+        "socket(AF_INET, SOCK_STREAM, IPPROTO_IP) = 3\nlisten(3, 5) = 0\naccept(3, NULL, NULL) = 4\n\
+         clone(child_stack=NULL, flags=SIGCHLD) = 77\naccept(3, NULL, NULL) = ?\n",
+    );
+    let child = calls::calls("close(3) = 0\nread(4, \"\", 8192) = 0\nclose(4) = 0\n");
+    let moments = picture::moments(&calls::Trace { parent, child }).unwrap();
+    let words: Vec<String> =
+        moments.iter().enumerate().map(|(n, moment)| picture::in_words(moment, n)).collect();
+    let expected = [
+        "listening: the parent holds listening socket 3",
+        "connected: the parent holds listening socket 3 and connection 4",
+        "forked: the parent holds listening socket 3 and connection 4, the child listening socket 3 and connection 4",
+        "closed on both sides: the parent holds listening socket 3 and connection 4, the child connection 4",
+    ];
+    assert_eq!(words, expected);
+    assert_eq!(picture::svg(&moments[3], 3).matches("fd wrong").count(), 1);
+}
+
 // ---------------------------------------------------------------- the whole
 
-fn settings(echo_c: &Path, out: &str) -> Settings {
+/// Of these C files, each with its service.
+fn settings(c: Vec<(&'static str, PathBuf)>, name: &str) -> Settings {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     Settings {
-        c: [echo_c.into(), project("tests/c/rot13.c")],
+        c,
         cc: std::env::var("CC").unwrap_or("cc".into()),
         cflags: "-O2 -Wall".into(),
-        out: Path::new(env!("CARGO_TARGET_TMPDIR")).join(out),
+        scratch: out.clone(),
+        out,
+        limits: None,
+        // Other tests use the processors too.
+        late: 3 * compare::LATE,
+        faults: false,
+        cost: false,
     }
 }
 
-fn wire_of(comparison: &Comparison, side: usize) -> &[wire::Exchange] {
-    comparison.sides[side].wire.as_ref().unwrap_or_else(|why| panic!("{why}"))
+fn ours(service: &'static str) -> (&'static str, PathBuf) {
+    (service, project(&format!("tests/c/{service}.c")))
 }
 
-/// Compares a C that is tests/c/echo.c with one piece of its text replaced.
-fn with_echo_changed(name: &str, from: &str, to: &str) -> (Comparison, PathBuf) {
-    let settings =
-        settings(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.c")), name);
-    let text = fs::read_to_string(project("tests/c/echo.c")).unwrap();
-    assert!(text.contains(from));
-    fs::write(&settings.c[0], text.replace(from, to)).unwrap();
-    (compare::compare(&settings), settings.c[0].clone())
+/// A file with the project's C of this service, one piece of its text replaced.
+fn changed(service: &str, name: &str, from: &str, to: &str) -> PathBuf {
+    let text = fs::read_to_string(project(&format!("tests/c/{service}.c"))).unwrap();
+    assert!(text.contains(from), "{from:?} is not in {service}.c");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.c"));
+    fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    file
+}
+
+/// Of a C of this service alone, without what takes longest.
+fn judged(service: &'static str, name: &str, c: PathBuf) -> Comparison {
+    compare::compare(&settings(vec![(service, c)], name))
+}
+
+/// Of the project's C, with everything; made once.
+fn full() -> &'static Comparison {
+    static FULL: OnceLock<Comparison> = OnceLock::new();
+    FULL.get_or_init(|| {
+        let both = vec![ours("echo"), ours("rot13")];
+        compare::compare(&Settings { faults: true, cost: true, ..settings(both, "ours") })
+    })
 }
 
 #[test]
-fn our_c_is_equal_or_explained() {
-    let comparison = compare::compare(&settings(&project("tests/c/echo.c"), "ours"));
-    for exchange in [wire_of(&comparison, 0), wire_of(&comparison, 1)].into_iter().flatten() {
-        let (name, verdict) = (&exchange.name, &exchange.verdict);
-        assert_ne!(*verdict, Verdict::Differs, "{name}: {}", compare::difference(exchange));
-        if let Verdict::Known(key) = verdict {
-            let row = comparison.differences.iter().find(|(c, _)| c.starts_with(key));
-            assert!(row.is_some(), "no row of the README's table begins {key:?}");
-        }
-    }
-    let known = |side| {
-        let verdicts = wire_of(&comparison, side).iter().map(|e| &e.verdict);
-        verdicts.filter(|v| matches!(v, Verdict::Known(_))).count()
-    };
-    assert_eq!((known(0), known(1)), (1, 3));
-    if !tool("strace") {
-        return;
-    }
+fn our_c_differs_as_the_readme_says() {
+    let comparison = full();
+    let summary = comparison.summary();
+    assert_eq!(verdict::exit_status(comparison), 0, "{summary}");
+    assert!(summary.lines().count() <= 24, "{summary}");
     for side in &comparison.sides {
-        let (c, forkline) = side.calls.as_ref().unwrap_or_else(|why| panic!("{why}"));
-        for trace in [c, forkline] {
-            let accepts = trace.parent.iter().filter(|call| call.name.starts_with("accept"));
-            assert!(accepts.count() >= 2, "{:?}", trace.parent);
-            assert_eq!(trace.child.last().unwrap().rest, "exited with 0");
+        for exchange in side.wire.iter().chain(side.reports.as_ref().unwrap()) {
+            let (name, verdict) = (&exchange.name, &exchange.verdict);
+            if let Verdict::Known(key) = verdict {
+                let row = comparison.differences.iter().find(|(c, _)| c.starts_with(key));
+                assert!(row.is_some(), "{name}: no row of the README's table begins {key:?}");
+            }
         }
-        let [c, forkline] = [c, forkline].map(|trace| trace.counts().iter().sum::<usize>());
-        assert!(forkline < c, "forkline makes {forkline} calls, the C {c}");
+        assert_eq!(side.lessons.as_ref().unwrap().len(), LESSONS.len());
+        assert_eq!(side.cost.as_ref().unwrap().len(), if side.calls.is_ok() { 4 } else { 3 });
     }
-    assert!(
-        comparison.summary().contains("calls   rot13  the C makes"),
-        "{}",
-        comparison.summary()
-    );
+    if tool("strace") {
+        comparison.sides.iter().for_each(calls_and_faults);
+    }
+}
+
+fn calls_and_faults(side: &compare::Side) {
+    let (c, forkline) = side.calls.as_ref().unwrap_or_else(|why| panic!("{why}"));
+    for trace in [c, forkline] {
+        let accepts = trace.parent.iter().filter(|call| call.name.starts_with("accept"));
+        assert!(accepts.count() >= 2, "{:?}", trace.parent);
+        assert_eq!(trace.child.last().unwrap().rest, "exited with 0");
+        let moments = picture::moments(trace).expect("a child was forked");
+        let held: Vec<usize> = moments.iter().map(|moment| moment.parent.len()).collect();
+        assert_eq!(held, [1, 2, 2, 1]);
+        assert_eq!(moments[3].child.as_ref().unwrap().len(), 1);
+    }
+    let table = side.faults.as_ref().unwrap_or_else(|why| panic!("{why}"));
+    let calls: BTreeSet<&str> = table.rows.iter().map(|row| row.call).collect();
+    let expected = "accept bind close fork listen receive send setsockopt signal socket wait";
+    assert_eq!(calls.into_iter().collect::<Vec<_>>().join(" "), expected);
+    for row in &table.rows {
+        let (name, least) =
+            (format!("{} {:?}: {:?}", row.call, row.errnos, row.forkline), Outcome::ONE_ENDS);
+        assert!(row.forkline.rank <= row.c.rank.max(least), "{name}");
+    }
+    let loses = table.rows.iter().find(|row| row.call == "send" && row.errnos.contains(&"ENOBUFS"));
+    assert_eq!(loses.unwrap().c.rank, Outcome::LOSES_DATA);
 }
 
 #[test]
-fn a_c_that_differs_is_told_so() {
-    let (comparison, _) = with_echo_changed(
-        "shout",
-        "char *bufp = usrbuf;",
-        "char *bufp = usrbuf;\n#include \"/dev/null\"\n",
-    );
-    assert!(wire_of(&comparison, 0).iter().all(|e| e.verdict != Verdict::Differs));
+fn a_good_c_of_somebody_else_is_good() {
+    let theirs = |service| (service, project(&format!("tests/compare/class/{service}.c")));
+    let comparison = compare::compare(&settings(vec![theirs("echo"), theirs("rot13")], "theirs"));
+    assert_eq!(verdict::exit_status(&comparison), 0, "{}", comparison.summary());
+    let html = page::html(&comparison);
+    assert!(html.contains("is a guess") && html.contains("Without a mirror"), "{html}");
+}
 
+/// What a class writes: a name, a change of the project's C, and the verdict:
+/// exit status and word.
+const CLASS: &[(&str, &str, &str, &str, i32, &str)] = &[
+    ("no-reaping", "echo", "signal(SIGCHLD, sighandler);", "", 1, "zombie"),
+    ("leak", "rot13", "            close(conn_fd);\n", "            ;\n", 1, "descriptor"),
+    ("no-report", "echo", "printf(\"server received %d bytes\\n\", (int)n);", "", 1, "report"),
+    (
+        "no-newlines",
+        "echo",
+        "rio_writen(connfd, buf, n);",
+        "rio_writen(connfd, buf, n - 1);",
+        1,
+        "differs",
+    ),
+    ("no-semicolon", "echo", "rio_t rio;", "rio_t rio", 2, "does not compile"),
+    ("mute", "rot13", "send(fd, outbuf, outbuf_used, 0);", "", 1, "differs"),
+    (
+        "deaf",
+        "rot13",
+        "int rt2 = listen(listenfd, 1024);",
+        "for (;;) ;\n    int rt2 = 0;",
+        2,
+        "does not listen",
+    ),
+];
+
+/// More at once would only wait for the processors.
+fn four_at_once<T: Sync>(items: &[T], test: impl Fn(&T) + Sync) {
+    for four in items.chunks(4) {
+        std::thread::scope(|scope| four.iter().for_each(|item| drop(scope.spawn(|| test(item)))));
+    }
+}
+
+#[test]
+fn the_class_is_judged() {
+    four_at_once(CLASS, |&(name, service, from, to, status, words)| {
+        let comparison = judged(service, name, changed(service, name, from, to));
+        let summary = comparison.summary();
+        assert_eq!(verdict::exit_status(&comparison), status, "{name}: {summary}");
+        assert_eq!(verdict::words(&comparison.sides[0]), [words], "{name}: {summary}");
+        assert!(summary.lines().count() <= 24, "{summary}");
+        assert!(page::html(&comparison).contains(&format!("<b>{words}</b>")));
+    });
+}
+
+#[test]
+fn a_c_that_is_nowhere_is_said_to_be() {
+    let comparison = judged("echo", "nowhere", "/nowhere/echo.c".into());
+    let summary = comparison.summary();
+    assert!(summary.contains("/nowhere/echo.c: No such file"), "{summary}");
+    assert_eq!(verdict::exit_status(&comparison), 2);
+}
+
+#[test]
+fn what_differs_is_told() {
     let (from, to) =
         ("rio_writen(connfd, buf, n);", "buf[0] ^= 32;\n        rio_writen(connfd, buf, n);");
-    let (comparison, _) = with_echo_changed("shout", from, to);
-    let exchange = wire_of(&comparison, 0).iter().find(|e| e.name == "a line").unwrap();
-    assert_eq!(exchange.verdict, Verdict::Differs);
+    let comparison = judged("echo", "shout", changed("echo", "shout", from, to));
     let summary = comparison.summary();
-    let told = "different: a line: at offset 0 the C sent 68, forkline 48";
+    let told = "a line: at offset 0 the C sent 68, forkline 48";
     assert!(summary.contains(told), "{summary}");
-    assert!(page::html(&comparison).contains("at offset 0 the C sent 68, forkline 48"));
-}
-
-#[test]
-fn a_c_that_fails_is_reported_and_the_rest_goes_on() {
-    let cases = [
-        ("broken", "while (nleft > 0) {", "while (nleft > 0 {", "error: expected"),
-        (
-            "deaf",
-            "signal(SIGCHLD, sighandler);",
-            "return 3;",
-            "ended without listening: exit status: 3",
-        ),
-        ("rude", "signal(SIGCHLD, sighandler);", "error_(\"here\");", "error in here"),
-    ];
-    for (name, from, to, told) in cases {
-        let (comparison, file) = with_echo_changed(name, from, to);
-        let summary = comparison.summary();
-        assert!(summary.contains(told), "{summary}");
-        assert!(summary.contains(&*file.to_string_lossy()), "{summary}");
-        assert!(page::html(&comparison).contains(told));
-        assert!(comparison.sides[1].wire.is_ok() && summary.contains("wire    rot13"), "{summary}");
-    }
-    let nowhere = compare::compare(&settings(Path::new("/nowhere/echo.c"), "nowhere"));
-    assert!(nowhere.summary().contains("/nowhere/echo.c: No such file"), "{}", nowhere.summary());
+    assert!(page::html(&comparison).contains(told));
 }
 
 /// A C whose functions have other names: they stand there without a mirror,
 /// and what forkline mirrors without its C.
 #[test]
 fn a_c_with_other_names_is_shown_as_it_is() {
-    let (comparison, file) = with_echo_changed("names", "rio_writen(", "write_all(");
-    let summary = comparison.summary();
-    assert!(summary.contains("without a mirror: write_all"), "{summary}");
-    let html = page::html(&comparison);
+    let text = fs::read_to_string(project("tests/c/echo.c")).unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("names.c");
+    fs::write(&file, text.replace("rio_writen(", "write_all(")).unwrap();
+    let html = page::html(&judged("echo", "names", file));
+    assert!(html.contains("Without a mirror: <code>write_all</code>"));
     assert!(
         html.contains("has no <code>rio_writen</code>") && html.contains("id=\"echo-write_all\"")
     );
-    assert!(html.contains(&*file.file_name().unwrap().to_string_lossy()));
+    assert!(html.contains("names.c"));
+}
+
+/// Each exercise of the page: the change is made, and its check turns red.
+#[test]
+fn every_exercise_turns_its_check_red() {
+    four_at_once(EXERCISES, |exercise| {
+        let service = exercise.service;
+        let file = &compare::c_files()[usize::from(service == "rot13")];
+        assert!(file.item(exercise.item).is_some(), "{}", exercise.item);
+        let name = format!("exercise-{service}-{}", exercise.red);
+        let c = changed(service, &name, exercise.from, exercise.to);
+        let comparison = judged(service, &name, c);
+        let red = exercise::red(&comparison.sides[0]);
+        assert!(red.iter().any(|red| red == exercise.red), "{}: red is {red:?}", exercise.task);
+        assert_eq!(verdict::exit_status(&comparison), 1, "{}", comparison.summary());
+    });
+    for service in compare::SERVICES {
+        let n = EXERCISES.iter().filter(|exercise| exercise.service == service).count();
+        assert!((3..=5).contains(&n), "{n} exercises for {service}");
+    }
+}
+
+/// Eight programs of all kinds: a row and a page for each.
+#[test]
+fn a_class_is_graded() {
+    let (class, out) = (scratch("class"), scratch("grade"));
+    fs::create_dir_all(&*class).unwrap();
+    for &(name, service, from, to, ..) in CLASS {
+        fs::rename(
+            changed(service, &format!("graded-{name}"), from, to),
+            class.join(format!("{name}.c")),
+        )
+        .unwrap();
+    }
+    fs::copy(project("tests/compare/class/rot13.c"), class.join("good.c")).unwrap();
+    assert_eq!(grade::grade(&class, &out, 3 * grade::LATE, "cc", "-O2"), 0);
+    let csv = fs::read_to_string(out.join("grade.csv")).unwrap();
+    let rows: Vec<&str> = csv.lines().collect();
+    assert_eq!(rows.len(), 1 + 8, "{csv}");
+    assert!(rows[1].starts_with("\"deaf\",rot13,2,"), "{csv}");
+    let of = |name: &str| rows.iter().find(|row| row.starts_with(&format!("\"{name}\""))).unwrap();
+    assert!(of("good").contains(",0,\"good\",\"ok\",\"ok\""), "{csv}");
+    for &(name, .., status, words) in CLASS {
+        assert!(
+            of(name).contains(&format!("13,{status},"))
+                || of(name).contains(&format!("echo,{status},")),
+            "{csv}"
+        );
+        assert!(of(name).contains(words), "{csv}");
+        assert!(out.join(name).join("index.html").is_file());
+    }
+    assert_eq!(grade::grade(Path::new("/nowhere"), &out, grade::LATE, "cc", ""), 1);
 }
 
 // ---------------------------------------------------------------- the page
@@ -502,40 +675,33 @@ fn the_page_in_chromium() {
     if !tool("chromium") {
         return;
     }
-    let comparison = compare::compare(&settings(&project("tests/c/echo.c"), "page"));
-    // With a chart, whether or not the benchmark has been run.
-    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 900 300' width='900' height='300'>\
-               <text x='9' y='30'>a chart</text></svg>";
-    let charts = match comparison.charts.is_empty() {
-        true => vec![("bench".into(), svg.into())],
-        false => comparison.charts.clone(),
-    };
-    let comparison = Comparison { charts, ..comparison };
+    let comparison = full();
     let out = compare::target().join("compare");
     fs::create_dir_all(&out).unwrap();
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page/index.html");
-    fs::write(&file, page::html(&comparison)).unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ours/index.html");
+    fs::write(&file, page::html(comparison)).unwrap();
 
     let mut browser = Browser::start();
-    browser.resize(1440, "light");
+    browser.resize(1400, "light");
     browser.open(&format!("file://{}", file.display()));
-    every_pair_stands_there(&mut browser, &comparison);
-    for width in [390, 1440] {
+    let height = browser.ask("document.documentElement.scrollHeight").as_u64().unwrap();
+    println!("the page is {height} pixels tall");
+    assert!(height <= 9000, "the page is {height} pixels tall");
+    assert_eq!(browser.ask("document.querySelector('main h2').textContent"), "Verdict");
+    for width in [400, 1400] {
         for scheme in ["light", "dark"] {
             browser.resize(width, scheme);
-            nothing_overflows(&mut browser, width);
-            text_can_be_read(&mut browser, scheme);
-            for part in ["source", "wire", "calls", "cost"] {
-                let file = out.join(format!("{part}-{width}-{scheme}.png"));
-                browser.picture(&format!("#{part}"), &file);
-            }
             browser.picture("body", &out.join(format!("page-{width}-{scheme}.png")));
+            contents_stay_in_view(&mut browser);
         }
     }
     // The README's picture.
     browser.resize(1120, "light");
-    browser.picture("[id=echo-main]", &out.join("main.png"));
-    names_stick(&mut browser);
+    browser.picture("#verdict", &out.join("verdict.png"));
+    let print = json!({"printBackground": true, "preferCSSPageSize": true});
+    let pdf = browser.call("Page.printToPDF", print);
+    fs::write(out.join("page.pdf"), base64(pdf["data"].as_str().unwrap())).unwrap();
+    everything_can_be_read(&mut browser, comparison, &out);
     links_lead_somewhere(&mut browser);
 
     for event in &browser.events {
@@ -545,6 +711,36 @@ fn the_page_in_chromium() {
         assert_ne!(method, "Runtime.exceptionThrown", "{event}");
         assert_ne!(method, "Log.entryAdded", "{event}");
     }
+}
+
+/// All that is folded is opened, and looked at in both widths and schemes.
+fn everything_can_be_read(browser: &mut Browser, comparison: &Comparison, out: &Path) {
+    browser.resize(1400, "light");
+    browser.ask("document.querySelectorAll('details').forEach(details => details.open = true)");
+    every_pair_stands_there(browser, comparison);
+    names_stick(browser);
+    for width in [400, 1400] {
+        for scheme in ["light", "dark"] {
+            browser.resize(width, scheme);
+            nothing_overflows(browser, width);
+            text_can_be_read(browser, scheme);
+            for part in
+                ["source", "wire", "reports", "processes", "pictures", "faults", "calls", "cost"]
+            {
+                let file = out.join(format!("{part}-{width}-{scheme}.png"));
+                browser.picture(&format!("#{part}"), &file);
+            }
+        }
+    }
+}
+
+/// The table of contents is at the top of the window wherever one reads.
+fn contents_stay_in_view(browser: &mut Browser) {
+    let top = browser.ask(
+        "(() => { scrollTo(0, document.body.scrollHeight / 2); \
+         const top = document.querySelector('nav').getBoundingClientRect().top; scrollTo(0, 0); return top })()",
+    );
+    assert_eq!(top, 0);
 }
 
 /// Every item of the C and of main.rs, with the number and text of its line;
@@ -594,17 +790,17 @@ fn every_pair_stands_there(browser: &mut Browser, comparison: &Comparison) {
 }
 
 fn nothing_overflows(browser: &mut Browser, width: u32) {
-    let page = browser.ask("document.documentElement.scrollWidth");
-    assert_eq!(page, width, "the page is wider than {width}");
     // But a call's arguments, which are cut, and stand below in full, and a
-    // chart, which a key moves in its frame.
+    // chart and the table of contents, which scroll in their frames.
     let wide = browser.ask(
-        "[...document.querySelectorAll('body *')].filter(e => !e.closest('.trace td, .skip, .scroll') && \
+        "[...document.querySelectorAll('body *')].filter(e => !e.closest('.trace td, .skip, .scroll, nav, svg') && \
          getComputedStyle(e).display != 'inline' && \
          (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 || e.getBoundingClientRect().right > innerWidth))\
-         .map(e => e.className + ' ' + e.textContent.slice(0, 80))",
+         .map(e => e.tagName + ' ' + e.className + ' ' + e.scrollWidth + ' of ' + e.clientWidth + ' ' + e.textContent.slice(0, 80))",
     );
     assert_eq!(wide, json!([]), "at {width}");
+    let page = browser.ask("document.documentElement.scrollWidth");
+    assert_eq!(page, width, "the page is wider than {width}");
 }
 
 /// Contrast of at least 4.5 between every text and what is behind it (WCAG
@@ -631,9 +827,9 @@ fn text_can_be_read(browser: &mut Browser, scheme: &str) {
 /// The names of a pair stay in sight while its lines pass.
 fn names_stick(browser: &mut Browser) {
     let place = browser.ask(
-        "(() => { const pair = document.getElementById('echo-main'); \
+        "(() => { const pair = document.getElementById('echo-main').closest('details'); \
          scrollTo(0, pair.getBoundingClientRect().top + scrollY + pair.offsetHeight / 2); \
-         return pair.querySelector('h4').getBoundingClientRect().top - \
+         return pair.querySelector('summary').getBoundingClientRect().top - \
            document.querySelector('nav').getBoundingClientRect().bottom })()",
     );
     assert!(place.as_f64().unwrap().abs() < 1.5, "the names are {place} below the top");

@@ -1,13 +1,14 @@
 //! The system calls of one conversation, by strace, the C's beside forkline's.
 
-use super::program::{Program, Running, soon};
+use super::program::{CONVERSATION, Program, REST, Running, children};
 use super::source::align;
-use crate::common::{children_of, stat};
+use super::wire::{connect, receive_until};
+use crate::common::{stat, within};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 /// What the client says, a line at a time.
 pub const LINES: [&str; 2] = ["Hello\n", "Why not?\n"];
@@ -36,13 +37,12 @@ pub fn trace(program: &Program, scratch: &Path) -> Result<Trace, String> {
     let mut strace = Command::new("strace");
     strace.args(["-ff", "-q", "-a1", "-s64", "-o"]).arg(scratch);
     strace.arg(&program.path).args(&program.args);
-    let server = Running::spawn(&mut strace, |strace| children_of(strace).first().copied())?;
+    let server =
+        Running::spawn(&mut strace, program.limits(), |strace| children(strace).first().copied())?;
     let parent = server.pid;
-    let waits = || soon(|| matches!(stat(parent), Some(('S', _))));
-
     let child = converse(server.port, parent).map_err(|e| format!("the conversation: {e}"));
     server.rest();
-    waits();
+    within(REST, || matches!(stat(parent), Some(('S', _))));
     server.stop();
     let read = |pid: u32| {
         let file = format!("{}.{pid}", scratch.display());
@@ -55,15 +55,16 @@ pub fn trace(program: &Program, scratch: &Path) -> Result<Trace, String> {
 
 /// The conversation; the pid of the child that had it.
 fn converse(port: u16, parent: u32) -> Result<u32, String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|e| e.to_string())?;
-    stream.set_read_timeout(Some(super::program::PATIENCE)).map_err(|e| e.to_string())?;
-    soon(|| !children_of(parent).is_empty());
-    let child = children_of(parent).first().copied().ok_or("no child was made for it")?;
+    let end = Instant::now() + CONVERSATION;
+    let mut stream = connect(port, end).map_err(|e| e.to_string())?;
+    within(CONVERSATION, || !children(parent).is_empty());
+    let child = children(parent).first().copied().ok_or("no child was made for it")?;
+    let (mut answer, mut due) = (Vec::new(), 0);
     for line in LINES {
-        let mut answer = vec![0; line.len()];
         stream.write_all(line.as_bytes()).map_err(|e| e.to_string())?;
+        due += line.len();
         // An answer of another length is shown by the calls.
-        let _ = stream.read_exact(&mut answer);
+        while answer.len() < due && receive_until(&stream, &mut answer, end).is_ok_and(|n| n > 0) {}
     }
     Ok(child)
 }

@@ -1,40 +1,94 @@
-//! `make compare`: the C and forkline side by side, as a page and a summary.
-//! Each part stands alone: `source`, `wire` and `calls` give what they found,
+//! `make compare`: the C and forkline side by side, as a verdict and a page.
+//! Each part stands alone: `source`, `wire`, `reports`, `lesson`, `calls`,
+//! `inject`, `cost` and `picture` give what they found, `verdict` judges it,
 //! `page` writes it as HTML, and here all is put together.
 
 pub mod calls;
+pub mod cost;
+pub mod exercise;
+pub mod grade;
+pub mod inject;
+pub mod lesson;
 pub mod page;
+pub mod picture;
 pub mod program;
+pub mod reports;
 pub mod source;
+pub mod verdict;
 pub mod wire;
 
+use crate::common::own_network;
 use calls::Trace;
-use program::Program;
+use cost::Figure;
+use inject::Subject;
+use lesson::Check;
+use program::{Build, Limits, Program};
 use source::{File, Pair};
 use std::fs;
+use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
-use wire::{Exchange, Verdict};
+use std::thread;
+use std::time::{Duration, Instant};
+use wire::Exchange;
 
 pub const SERVICES: [&str; 2] = ["echo", "rot13"];
 
+/// Of the minute that `make compare` may take, what is left for all but the cost.
+pub const LATE: Duration = Duration::from_secs(42);
+
 pub struct Settings {
-    /// The C files, in the order of `SERVICES`.
-    pub c: [PathBuf; 2],
+    /// The C files, each with its service.
+    pub c: Vec<(&'static str, PathBuf)>,
     pub cc: String,
     pub cflags: String,
-    /// Where the page and the C programs go.
+    /// Where the page goes.
     pub out: PathBuf,
+    /// Where the C programs and strace's files go.
+    pub scratch: PathBuf,
+    pub limits: Option<Limits>,
+    /// Faults are tried until then, and nothing long is begun later.
+    pub late: Duration,
+    /// Whether to try the faults and to measure the cost, which takes longest.
+    pub faults: bool,
+    pub cost: bool,
+}
+
+/// Why a C could not be judged at all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    Compile(String),
+    Listen(String),
 }
 
 /// One service, in C and in forkline. What could not be had says why.
 pub struct Side {
     pub service: &'static str,
+    /// The C file, as it was named to us.
+    pub path: PathBuf,
     pub file: Result<File, String>,
     pub pairs: Vec<Pair>,
     pub warnings: String,
-    pub wire: Result<Vec<Exchange>, String>,
+    pub failure: Option<Failure>,
+    pub wire: Vec<Exchange>,
+    pub reports: Result<Vec<Exchange>, String>,
+    pub lessons: Result<Vec<Check>, String>,
     /// Of the C and of forkline.
     pub calls: Result<(Trace, Trace), String>,
+    pub faults: Result<inject::Table, String>,
+    pub cost: Result<Vec<Figure>, String>,
+}
+
+impl Side {
+    /// The file's name alone.
+    pub fn path_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Whether it is the project's own C.
+    pub fn is_ours(&self) -> bool {
+        let ours = project(&format!("tests/c/{}.c", self.service));
+        self.path.canonicalize().is_ok_and(|path| Some(path) == ours.canonicalize().ok())
+    }
 }
 
 pub struct Comparison {
@@ -48,6 +102,8 @@ pub struct Comparison {
     pub differences: Vec<(String, String)>,
     /// What `make bench` has drawn: name and SVG.
     pub charts: Vec<(String, String)>,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// A path in the project.
@@ -85,48 +141,160 @@ pub fn c_files() -> Vec<File> {
 }
 
 pub fn compare(settings: &Settings) -> Comparison {
-    fs::create_dir_all(&settings.out).expect("the directory of the page");
+    let begin = Instant::now();
+    for directory in [&settings.out, &settings.scratch] {
+        fs::create_dir_all(directory).expect("the directories of the page");
+    }
     let pairs = table();
-    let sides = SERVICES.iter().zip(&settings.c);
+    let judge = |(service, c): &(&'static str, PathBuf)| {
+        let mut side = new_side(service, c, &pairs);
+        let built = judge(&mut side, settings, begin);
+        (side, built)
+    };
+    // Both at once, each in a network of its own where that is permitted.
+    let judged: Vec<(Side, Option<Program>)> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            settings.c.iter().map(|c| scope.spawn(move || in_network(|| judge(c)))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a judgement")).collect()
+    });
+    let mut sides = Vec::new();
+    for (mut side, built) in judged {
+        // Alone: nothing else may disturb what is measured.
+        if let Some(built) = built.filter(|_| settings.cost) {
+            side.cost = in_network(|| measure(&side, &built, begin + settings.late));
+        }
+        sides.push(side);
+    }
+    progress("");
     let rust = rust_files(&pairs);
     Comparison {
-        sides: sides.map(|(service, c)| side(service, c, &pairs, settings)).collect(),
+        sides,
         faults: source::faults(&pairs, &c_files(), &rust),
         rust,
         rust_alone: pairs.iter().filter(|pair| pair.c.is_empty()).cloned().collect(),
         differences: differences(&fs::read_to_string(project("README.md")).unwrap_or_default()),
         charts: charts(&target().join("bench")),
+        seconds: begin.elapsed().as_secs_f64(),
     }
 }
 
-fn side(service: &'static str, c: &Path, pairs: &[Pair], settings: &Settings) -> Side {
+fn new_side(service: &'static str, c: &Path, pairs: &[Pair]) -> Side {
     let file = File::read(c);
-    let pairs = file.as_ref().map_or(vec![], |file| source::pairs_for(pairs, service, file));
-    let to = settings.out.join(format!("{service}-c"));
-    let built = program::compile(c, &to, &settings.cc, &settings.cflags);
-    let forkline = program::forkline(service);
-    let mut side = Side {
+    Side {
         service,
+        path: c.into(),
+        pairs: file.as_ref().map_or(vec![], |file| source::pairs_for(pairs, service, file)),
         file,
-        pairs,
         warnings: String::new(),
-        wire: Err(String::new()),
-        calls: Err(String::new()),
-    };
-    match &built {
-        Err(why) => (side.wire, side.calls) = (Err(why.clone()), Err(why.clone())),
-        Ok(built) => {
-            side.warnings = built.warnings.clone();
-            let named = |why| format!("{}: {why}", c.display());
-            side.wire = wire::compare(service, built, &forkline).map_err(named);
-            let trace = |program: &Program| calls::trace(program, &settings.out.join("calls"));
-            side.calls = match &side.wire {
-                Err(why) => Err(why.clone()),
-                Ok(_) => trace(built).and_then(|c| Ok((c, trace(&forkline)?))),
-            };
-        }
+        failure: None,
+        wire: vec![],
+        reports: Err(NOT_TRIED.into()),
+        lessons: Err(NOT_TRIED.into()),
+        calls: Err(NOT_TRIED.into()),
+        faults: Err(NOT_TRIED.into()),
+        cost: Err(NOT_TRIED.into()),
     }
-    side
+}
+
+const NOT_TRIED: &str = "not tried";
+
+/// Everything but the cost; the program, if it can be measured.
+fn judge(side: &mut Side, settings: &Settings, begin: Instant) -> Option<Program> {
+    let service = side.service;
+    let tell = |what: &str| progress(&format!("{service}: {what}"));
+    tell("compiling");
+    let built = match program::compile(&build(side, settings), 0) {
+        Ok(built) => built,
+        Err(why) => return fail(side, Failure::Compile(why)),
+    };
+    side.warnings = built.warnings.clone();
+    let forkline = program::forkline(service);
+    tell("conversations");
+    side.wire = match wire::compare(service, &built, &forkline) {
+        Ok(exchanges) => exchanges,
+        Err(why) => return fail(side, Failure::Listen(why)),
+    };
+    tell("reports");
+    side.reports = reports::compare(service, &built, &forkline);
+    if wire::silent(&side.wire) {
+        side.lessons = Err("not tried: it does not answer a line in time".into());
+        return None;
+    }
+    tell("processes");
+    let late = begin + settings.late;
+    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline, late)));
+    tell("system calls");
+    let trace = |program: &Program, name: &str| {
+        in_network(|| calls::trace(program, &settings.scratch.join(format!("{service}-{name}"))))
+    };
+    side.calls = trace(&built, "calls").and_then(|c| Ok((c, trace(&forkline, "our-calls")?)));
+    if settings.faults {
+        tell("the same faults in both");
+        side.faults = faults(side, &built, &forkline, late);
+    }
+    Some(built)
+}
+
+fn fail(side: &mut Side, failure: Failure) -> Option<Program> {
+    side.failure = Some(failure);
+    None
+}
+
+fn build(side: &Side, settings: &Settings) -> Build {
+    Build {
+        source: side.path.clone(),
+        to: settings.scratch.join(format!("{}-c", side.service)),
+        cc: settings.cc.clone(),
+        cflags: settings.cflags.clone(),
+        limits: settings.limits,
+    }
+}
+
+fn faults(
+    side: &Side,
+    c: &Program,
+    forkline: &Program,
+    end: Instant,
+) -> Result<inject::Table, String> {
+    let (of_c, of_forkline) = side.calls.as_ref().map_err(String::clone)?;
+    let service = side.service;
+    inject::compare(
+        &Subject { service, program: c, trace: of_c },
+        &Subject { service, program: forkline, trace: of_forkline },
+        end,
+    )
+}
+
+fn measure(side: &Side, c: &Program, late: Instant) -> Result<Vec<Figure>, String> {
+    // The other service's cost may have been measured since.
+    if Instant::now() > late + cost::MOST / 2 {
+        return Err("not measured: no time was left".into());
+    }
+    if verdict::words(side).contains(&"zombie") {
+        return Err("not measured: what children use that nobody waits for is not counted".into());
+    }
+    progress(&format!("{}: cost", side.service));
+    let traces = side.calls.as_ref().ok().map(|(c, forkline)| [c, forkline]);
+    cost::compare(side.service, [c, &program::forkline(side.service)], traces)
+}
+
+/// Runs this in a thread with a network of its own, where that is permitted: a
+/// port that a C insists on is free there.
+fn in_network<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let work = || {
+            own_network();
+            work()
+        };
+        scope.spawn(work).join().expect("the work in a network of its own")
+    })
+}
+
+/// One line on a terminal that is written over and over.
+fn progress(text: &str) {
+    if stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
 }
 
 /// The rows of the README's table `| the C | forkline |`.
@@ -149,87 +317,4 @@ fn charts(bench: &Path) -> Vec<(String, String)> {
         Some((name, fs::read_to_string(&file).ok()?))
     };
     files.into_iter().filter_map(chart).collect()
-}
-
-impl Comparison {
-    /// What a terminal is told.
-    pub fn summary(&self) -> String {
-        let mut lines = self.faults.clone();
-        for side in &self.sides {
-            let service = side.service;
-            let mut tell = |part: &str, text: String| {
-                let mut rows = text.lines();
-                lines.push(format!("{part:<7} {service:<6} {}", rows.next().unwrap_or_default()));
-                lines.extend(rows.map(|row| format!("{:14} {row}", "")));
-            };
-            tell("source", source_in_words(side));
-            if !side.warnings.is_empty() {
-                tell("cc", side.warnings.clone());
-            }
-            match &side.wire {
-                // Said once: there are no calls either.
-                Err(why) => tell("failed", why.clone()),
-                Ok(exchanges) => {
-                    tell("wire", wire_in_words(exchanges));
-                    tell("calls", calls_in_words(&side.calls));
-                }
-            }
-        }
-        lines.push(match self.charts.len() {
-            0 => "cost           none yet: `make bench` makes the charts".into(),
-            n => format!("cost           {n} of the benchmark's charts"),
-        });
-        lines.join("\n")
-    }
-}
-
-fn source_in_words(side: &Side) -> String {
-    let Err(why) = &side.file else {
-        let items: usize = side.pairs.iter().map(|pair| pair.c.len()).sum();
-        let alone =
-            side.pairs.iter().filter(|pair| pair.rust.is_empty()).map(|pair| pair.c.join(" "));
-        let alone: Vec<String> = alone.collect();
-        return match alone.len() {
-            0 => format!("{items} functions, types and constants of the C, each with its mirror"),
-            _ => format!("{items} of the C, without a mirror: {}", alone.join(", ")),
-        };
-    };
-    why.clone()
-}
-
-fn wire_in_words(exchanges: &[Exchange]) -> String {
-    let count = |is: fn(&Verdict) -> bool| exchanges.iter().filter(|e| is(&e.verdict)).count();
-    let equal = count(|verdict| *verdict == Verdict::Equal);
-    let known = count(|verdict| matches!(verdict, Verdict::Known(_)));
-    let mut text = format!("{} conversations, {equal} equal", exchanges.len());
-    if known > 0 {
-        text += &format!(", {known} different as the README's table says");
-    }
-    for exchange in exchanges.iter().filter(|exchange| exchange.verdict == Verdict::Differs) {
-        text += &format!("\ndifferent: {}: {}", exchange.name, difference(exchange));
-    }
-    text
-}
-
-/// What differs first, in a few words.
-pub fn difference(exchange: &Exchange) -> String {
-    let (c, forkline) = (&exchange.c, &exchange.forkline);
-    let Some(at) = wire::differs_at(&c.bytes, &forkline.bytes) else {
-        return format!("the C's connection was {}, forkline's {}", c.end, forkline.end);
-    };
-    let byte = |bytes: &[u8]| bytes.get(at).map_or("nothing".into(), |byte| format!("{byte:02x}"));
-    let (ours, theirs) = (byte(&forkline.bytes), byte(&c.bytes));
-    let lengths =
-        format!("{} bytes from the C, {} from forkline", c.bytes.len(), forkline.bytes.len());
-    format!("at offset {at} the C sent {theirs}, forkline {ours} ({lengths})")
-}
-
-fn calls_in_words(calls: &Result<(Trace, Trace), String>) -> String {
-    match calls {
-        Err(why) => why.clone(),
-        Ok((c, forkline)) => {
-            let [[a, b, c], [d, e, f]] = [c.counts(), forkline.counts()];
-            format!("the C makes {a} to start, {b} as parent, {c} as child; forkline {d}, {e}, {f}")
-        }
-    }
 }

@@ -1,22 +1,41 @@
 //! The comparison as one HTML file that asks for nothing else: its style is in
-//! it, it has no script, and its policy forbids every request.
+//! it, it has no script, and its policy forbids every request. It begins with
+//! the verdict; what is long is folded.
 
 use super::calls::{self, Call, Trace};
+use super::cost::{Figure, median};
+use super::exercise::{EXERCISES, Exercise};
+use super::inject::{Outcome, Process, Row as Fault};
+use super::picture;
 use super::source::{self, File, Pair, escape};
-use super::wire::{self, Answer, Exchange, Row, Verdict};
-use super::{Comparison, Side, difference};
+use super::verdict::{self, Cell, Colour, PARTS};
+use super::wire::{self, Answer, Exchange, Row, Verdict, difference};
+use super::{Comparison, Side};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub fn html(comparison: &Comparison) -> String {
+    let each = |part: fn(&Side) -> String| in_each(comparison, part);
     let parts = [
+        ("verdict", "Verdict", verdict_part(comparison)),
         ("source", "Source", source_part(comparison)),
-        ("wire", "Wire", wire_part(comparison)),
-        ("calls", "System calls", calls_part(comparison)),
+        (
+            "wire",
+            "Wire",
+            WIRE_LEAD.to_owned() + &in_each(comparison, |side| exchanges(&side.wire, comparison)),
+        ),
+        (
+            "reports",
+            "Reports",
+            REPORTS_LEAD.to_owned() + &in_each(comparison, |side| reports(side, comparison)),
+        ),
+        ("processes", "Processes", PROCESSES_LEAD.to_owned() + &each(lessons)),
+        ("pictures", "Pictures", PICTURES_LEAD.to_owned() + &each(pictures)),
+        ("faults", "Faults", FAULTS_LEAD.to_owned() + &each(faults)),
+        ("calls", "Calls", calls_part(comparison)),
         ("cost", "Cost", cost_part(comparison)),
     ];
-    let mut nav = String::new();
-    let mut body = String::new();
+    let (mut nav, mut body) = (String::new(), String::new());
     for (id, title, part) in parts {
         let _ = write!(nav, "<a href=#{id}>{title}</a>");
         let _ = write!(body, "<section class=part id={id}><h2>{title}</h2>{part}</section>");
@@ -27,19 +46,38 @@ pub fn html(comparison: &Comparison) -> String {
         .filter_map(|side| Some(code(&side.file.as_ref().ok()?.name)))
         .collect();
     format!(
+        "{}<a class=skip href=#verdict>To the verdict</a>\
+<header><h1>forkline beside the C</h1><p>What is the same and what is not: {} on the left, \
+<code>src/main.rs</code> on the right.</p></header><nav aria-label=Parts>{nav}</nav>\
+<main>{body}</main></body></html>\n",
+        head("forkline beside the C"),
+        names.join(" and "),
+    )
+}
+
+/// A page up to its body: its style is in it, and it may ask for nothing.
+pub fn head(title: &str) -> String {
+    format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8>\
 <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; \
 style-src 'unsafe-inline'; img-src data:\">\
 <meta name=viewport content=\"width=device-width, initial-scale=1\">\
 <meta name=color-scheme content=\"light dark\"><link rel=icon href=data:,>\
-<title>forkline beside the C</title><style>{}</style></head><body>\
-<a class=skip href=#source>To the comparison</a>\
-<header><h1>forkline beside the C</h1><p>What is the same and what is not: {} on the left, \
-<code>src/main.rs</code> on the right.</p></header><nav aria-label=Parts>{nav}</nav>\
-<main>{body}</main></body></html>\n",
+<title>{title}</title><style>{}</style></head><body>",
         include_str!("page.css"),
-        names.join(" and "),
     )
+}
+
+/// A heading and a part for each service that could be judged.
+fn in_each(comparison: &Comparison, part: impl Fn(&Side) -> String) -> String {
+    let section = |side: &Side| {
+        let html = match side.failure {
+            Some(_) => "<p class=lead>Not tried: see <a href=#verdict>the verdict</a>.</p>".into(),
+            None => part(side),
+        };
+        format!("<h3>{}</h3>{html}", side.service)
+    };
+    comparison.sides.iter().map(section).collect()
 }
 
 /// Text in which `` ` `` marks code.
@@ -57,21 +95,76 @@ fn failure(why: &str) -> String {
     format!("<pre class=failure>{}</pre>", escape(why))
 }
 
+/// What is folded, with its summary.
+fn folded(open: bool, summary: &str, html: &str) -> String {
+    let open = if open { " open" } else { "" };
+    format!("<details{open}><summary>{summary}</summary>{html}</details>")
+}
+
+// ---------------------------------------------------------------- verdict
+
+fn verdict_part(comparison: &Comparison) -> String {
+    let mut html = String::from("<table class=verdict><thead><tr><th>");
+    for part in PARTS {
+        let _ = write!(html, "<th>{part}");
+    }
+    html += "</thead><tbody>";
+    for side in &comparison.sides {
+        let _ = write!(html, "<tr><th>{} <br>{}", side.service, code(&side.path_name()));
+        for cell in verdict::cells(side) {
+            html += &cell_html(&cell);
+        }
+    }
+    html += "</tbody></table>";
+    for side in comparison.sides.iter().filter(|side| !side.warnings.is_empty()) {
+        let warnings = failure(&side.warnings);
+        html += &folded(
+            false,
+            &format!("What the compiler warns of in {}", code(&side.path_name())),
+            &warnings,
+        );
+    }
+    html
+}
+
+/// A colour's name in the style sheet, and its sign.
+pub fn sign(colour: Colour) -> (&'static str, &'static str) {
+    match colour {
+        Colour::Good => ("good", "✓"),
+        Colour::Note => ("note", "≈"),
+        Colour::Untried => ("untried", "–"),
+        Colour::Bad => ("bad", "✗"),
+    }
+}
+
+fn cell_html(cell: &Cell) -> String {
+    let (class, sign) = sign(cell.colour);
+    let part = cell.part;
+    let word = if cell.word.is_empty() { String::new() } else { format!("<b>{}</b> ", cell.word) };
+    let mut lines = cell.text.lines();
+    let first = words(lines.next().unwrap_or_default());
+    let more: Vec<&str> = lines.collect();
+    let more = if more.is_empty() { String::new() } else { failure(&more.join("\n")) };
+    let text = match part {
+        "compiles" => format!("<span>{word}{first}</span>"),
+        _ => format!("<a href=#{part}>{word}{first}</a>"),
+    };
+    format!("<td class={class} data-part={part}><span class=sign>{sign}</span> {text}{more}")
+}
+
 // ---------------------------------------------------------------- source
 
 fn source_part(comparison: &Comparison) -> String {
     let mut html = String::from(
-        "<p class=lead>Lines that say the same are level. A tinted line has no line opposite it that does.</p>",
+        "<p class=lead>Each function of the C beside its mirror. Lines that say the same are level. \
+A tinted line has no line opposite it that does.</p>",
     );
     for side in &comparison.sides {
         let _ = write!(html, "<h3>{}</h3>", side.service);
         match &side.file {
             Err(why) => html += &failure(why),
             Ok(file) => {
-                html += &index(&side.pairs, side.service);
-                if !side.warnings.is_empty() {
-                    html += &failure(&format!("The compiler warns:\n{}", side.warnings));
-                }
+                html += &side_lead(side);
                 for n in 0..side.pairs.len() {
                     html += &pair_html(&side.pairs, n, Some(file), &comparison.rust, side.service);
                 }
@@ -79,26 +172,33 @@ fn source_part(comparison: &Comparison) -> String {
         }
     }
     html += "<h3>Only in forkline</h3>";
-    html += &index(&comparison.rust_alone, "rust");
     for n in 0..comparison.rust_alone.len() {
         html += &pair_html(&comparison.rust_alone, n, None, &comparison.rust, "rust");
     }
     html
 }
 
+fn side_lead(side: &Side) -> String {
+    let mut text = String::new();
+    let alone: Vec<String> = side
+        .pairs
+        .iter()
+        .filter(|pair| pair.rust.is_empty())
+        .map(|pair| pair.c.join(" "))
+        .collect();
+    if !alone.is_empty() {
+        let _ = write!(text, "Without a mirror: `{}`. ", alone.join("`, `"));
+    }
+    if !side.is_ours() {
+        text += "Which lines of this C are level is a guess, made by the names and calls in them.";
+    }
+    if text.is_empty() { text } else { format!("<p class=lead>{}</p>", words(&text)) }
+}
+
 /// The name of a pair in the page's addresses.
 pub fn id(pair: &Pair, prefix: &str) -> String {
     let name = pair.c.first().or(pair.rust.first().map(|(_, name)| name));
     format!("{prefix}-{}", name.map_or("", String::as_str))
-}
-
-fn index(pairs: &[Pair], prefix: &str) -> String {
-    let link = |pair: &Pair| {
-        let rust: Vec<&str> = pair.rust.iter().map(|(_, name)| &**name).collect();
-        let names = if pair.c.is_empty() { rust.join(" ") } else { pair.c.join(" ") };
-        format!("<li><a href=\"#{}\">{}</a>", escape(&id(pair, prefix)), code(&names))
-    };
-    format!("<ul class=index>{}</ul>", pairs.iter().map(link).collect::<String>())
 }
 
 /// A line of a file: its number, its text, its HTML.
@@ -149,17 +249,18 @@ fn pair_html(
         _ => places.iter().map(|place| format!("<code>{place}</code>")).collect(),
     };
     let (left, right) = (place(&c_places, "not in the C"), place(&r_places, "no mirror"));
-    let why = match pair.why.as_str() {
-        "" => String::new(),
-        why => format!("<p class=why>{}</p>", words(why)),
-    };
+    let why =
+        if pair.why.is_empty() { "" } else { &format!("<p class=why>{}</p>", words(&pair.why)) };
+    let id = id(pair, prefix);
+    let open = if id == "echo-echo" { " open" } else { "" };
     format!(
-        "<article class=pair id=\"{}\"><h4><span>{left}</span><span>{right}</span></h4>{why}\
-<div class=both style=\"--rows:{}\">{}{}</div></article>",
-        escape(&id(pair, prefix)),
+        "<details class=pair{open}><summary><span>{left}</span><span>{right}</span></summary>\
+<div id=\"{}\">{why}<div class=both style=\"--rows:{}\">{}{}</div>{}</div></details>",
+        escape(&id),
         rows.len().max(1),
         column(&c, rows.iter().map(|row| (row.c, row.same)), "c"),
         column(&r, rows.iter().map(|row| (row.rust, row.same)), "rust"),
+        exercises(prefix, &pair.c),
     )
 }
 
@@ -187,28 +288,55 @@ fn column(
     html + "</pre>"
 }
 
-// ---------------------------------------------------------------- wire
-
-fn wire_part(comparison: &Comparison) -> String {
-    let mut html = String::from(
-        "<p class=lead>The same bytes to both, on connections of their own. \
-<span class=nl>↵</span> is a newline, · any other byte that is no text.</p>",
-    );
-    for side in &comparison.sides {
-        let _ = write!(html, "<h3>{}</h3>", side.service);
-        match &side.wire {
-            Err(why) => html += &failure(why),
-            Ok(exchanges) => {
-                for exchange in exchanges {
-                    html += &exchange_html(exchange, &comparison.differences);
-                }
-            }
-        }
-    }
-    html
+/// The exercises of these items of the C.
+fn exercises(service: &str, items: &[String]) -> String {
+    let of_pair = |exercise: &&Exercise| {
+        exercise.service == service && items.iter().any(|item| item == exercise.item)
+    };
+    let list: String = EXERCISES.iter().filter(of_pair).map(exercise_html).collect();
+    if list.is_empty() { list } else { format!("<ul class=exercises>{list}</ul>") }
 }
 
-fn exchange_html(exchange: &Exchange, differences: &[(String, String)]) -> String {
+fn exercise_html(exercise: &Exercise) -> String {
+    let service = exercise.service;
+    let lesson = super::lesson::LESSONS.iter().find(|lesson| lesson.id == exercise.red);
+    let (part, name) = match lesson {
+        Some(lesson) => ("processes", lesson.title),
+        None if exercise.red == "through a terminal" => ("reports", "through a terminal"),
+        None => ("wire", exercise.red),
+    };
+    let answer = format!(
+        "<p>“{}” of {service}, among the <a href=#{part}>{part}</a>. {}</p>",
+        escape(name),
+        words(exercise.why)
+    );
+    let task = format!("Exercise: {} Which check turns red?", words(exercise.task));
+    format!("<li>{}", folded(false, &task, &answer))
+}
+
+// ---------------------------------------------------------------- wire
+
+const WIRE_LEAD: &str = "<p class=lead>The same bytes to both, on connections of their own. \
+<span class=nl>↵</span> is a newline. What is no text is shown in hexadecimal.</p>";
+const REPORTS_LEAD: &str = "<p class=lead>What each writes to standard output. To a terminal the C \
+library writes line by line; into a pipe it waits for a full buffer, and <code>_exit</code> throws \
+that away.</p>";
+
+fn reports(side: &Side, comparison: &Comparison) -> String {
+    match &side.reports {
+        Err(why) => failure(why),
+        Ok(reports) => exchanges(reports, comparison),
+    }
+}
+
+/// The first that differs is open.
+fn exchanges(exchanges: &[Exchange], comparison: &Comparison) -> String {
+    let first = exchanges.iter().position(|exchange| exchange.verdict == Verdict::Differs);
+    let html = |(n, exchange)| exchange_html(exchange, first == Some(n), &comparison.differences);
+    exchanges.iter().enumerate().map(html).collect()
+}
+
+fn exchange_html(exchange: &Exchange, open: bool, differences: &[(String, String)]) -> String {
     let (c, forkline) = (&exchange.c, &exchange.forkline);
     let at = wire::differs_at(&c.bytes, &forkline.bytes);
     let (class, badge, why) = match exchange.verdict {
@@ -225,20 +353,17 @@ fn exchange_html(exchange: &Exchange, differences: &[(String, String)]) -> Strin
     let why = if why.is_empty() { why } else { format!("<p class=why>{why}</p>") };
     let mut dumps = dump("sent", &exchange.sent, None, "");
     if exchange.verdict == Verdict::Equal {
-        dumps += &answer("both gave", c, None);
+        dumps += &dump("both gave", &c.bytes, None, &c.end);
     } else {
-        dumps += &answer("the C gave", c, at);
-        dumps += &answer("forkline gave", forkline, at);
+        let gave = |title: &str, answer: &Answer| dump(title, &answer.bytes, at, &answer.end);
+        dumps += &(gave("the C gave", c) + &gave("forkline gave", forkline));
     }
+    let open = if open { " open" } else { "" };
     format!(
-        "<article class=\"exchange {class}\"><h4><span>{}</span> <span class=badge>{badge}</span></h4>\
-{why}<div class=dumps>{dumps}</div></article>",
+        "<details class=\"exchange {class}\"{open}><summary><span>{}</span> <span class=badge>{badge}\
+</span></summary>{why}<div class=dumps>{dumps}</div></details>",
         escape(&exchange.name)
     )
-}
-
-fn answer(title: &str, answer: &Answer, at: Option<usize>) -> String {
-    dump(title, &answer.bytes, at, &answer.end)
 }
 
 fn dump(title: &str, bytes: &[u8], at: Option<usize>, end: &str) -> String {
@@ -248,6 +373,40 @@ fn dump(title: &str, bytes: &[u8], at: Option<usize>, end: &str) -> String {
         let _ = write!(html, ", {}", escape(end));
     }
     html += "</span></figcaption><pre class=dump>";
+    html += &match wire::is_text(bytes) {
+        true => text_rows(bytes, at),
+        false => hex_rows(bytes, at),
+    };
+    html + "</pre></figure>"
+}
+
+/// Text as text. Long lines and long texts are shown in part.
+fn text_rows(bytes: &[u8], at: Option<usize>) -> String {
+    let mut html = String::new();
+    for row in wire::text(bytes, at) {
+        match row {
+            Row::Gap(n) => {
+                // Of whole lines, or of a part of one.
+                let lines = html.is_empty() || html.ends_with('\n');
+                let _ = write!(html, "<span class=gap>… {} bytes more …</span>", number(n));
+                html += if lines { "\n" } else { "" };
+            }
+            Row::Bytes(offset, bytes) => {
+                for (n, &byte) in bytes.iter().enumerate() {
+                    html += &match at {
+                        Some(at) if offset + n >= at => format!("<mark>{}</mark>", glyph(byte)),
+                        _ => glyph(byte),
+                    };
+                }
+                html += if bytes.ends_with(b"\n") { "\n" } else { "" };
+            }
+        }
+    }
+    html
+}
+
+fn hex_rows(bytes: &[u8], at: Option<usize>) -> String {
+    let mut html = String::new();
     for row in wire::dump(bytes, at) {
         let (offset, bytes) = match row {
             Row::Gap(n) => {
@@ -272,7 +431,7 @@ fn dump(title: &str, bytes: &[u8], at: Option<usize>, end: &str) -> String {
         }
         html.push('\n');
     }
-    html + "</pre></figure>"
+    html
 }
 
 fn glyph(byte: u8) -> String {
@@ -291,41 +450,148 @@ fn number(n: usize) -> String {
     }
 }
 
-// ---------------------------------------------------------------- calls
+// ---------------------------------------------------------------- processes
 
-fn calls_part(comparison: &Comparison) -> String {
-    let said: String = calls::LINES.iter().map(|line| code(line.trim_end()) + " ").collect();
-    let mut html = format!(
-        "<p class=lead>One conversation with each, as strace saw it: the client says {said}and \
-leaves. A tinted call is one that only the C, or only forkline, makes there.</p>"
+const PROCESSES_LEAD: &str = "<p class=lead>The two lessons of both C texts, reap your children and \
+close what you do not need, and what a process for each connection is good for.</p>";
+const PICTURES_LEAD: &str = "<p class=lead>Who holds which socket, at four moments, as the traced \
+calls say. What is still open at the end and should not be is red.</p>";
+
+fn lessons(side: &Side) -> String {
+    let checks = match &side.lessons {
+        Err(why) => return failure(why),
+        Ok(checks) => checks,
+    };
+    let mut html = String::from(
+        "<table class=lessons><thead><tr><th>check<th>the C<th>forkline<th>the lesson</thead><tbody>",
     );
-    for side in &comparison.sides {
-        let _ = write!(html, "<h3>{}</h3>", side.service);
-        html += &match &side.calls {
-            Err(why) => failure(why),
-            Ok((c, forkline)) => calls_html(side, c, forkline),
-        };
+    for check in checks {
+        let _ = write!(html, "<tr><th>{}", escape(check.lesson.title));
+        for (seen, who) in [(&check.c, "the C"), (&check.forkline, "forkline")] {
+            let (class, sign) = if seen.good { ("good", "✓") } else { ("bad", "✗") };
+            let _ = write!(
+                html,
+                "<td class={class} data-who=\"{who}\"><span class=sign>{sign}</span> {}",
+                escape(&seen.text)
+            );
+        }
+        let _ = write!(html, "<td class=lesson>{}", escape(check.lesson.sentence));
+    }
+    html + "</tbody></table>"
+}
+
+fn pictures(side: &Side) -> String {
+    let (c, forkline) = match &side.calls {
+        Err(why) => return failure(why),
+        Ok(calls) => calls,
+    };
+    let (name, ours) = (side.path_name(), "forkline".to_owned());
+    let (of_c, of_forkline) = (picture::moments(c), picture::moments(forkline));
+    if of_c == of_forkline {
+        return pictures_of(&format!("{name}, and forkline just the same"), of_c);
+    }
+    pictures_of(&name, of_c) + &pictures_of(&ours, of_forkline)
+}
+
+fn pictures_of(name: &str, moments: Option<[picture::Moment; 4]>) -> String {
+    let Some(moments) = moments else {
+        return failure(&format!("{name}: no child was forked for the connection"));
+    };
+    let mut html = format!("<figure class=pictures><figcaption>{}</figcaption>", escape(name));
+    for (n, moment) in moments.iter().enumerate() {
+        let (svg, title) = (picture::svg(moment, n), picture::MOMENTS[n]);
+        let _ = write!(html, "<div><p>{}. {title}</p>{svg}</div>", n + 1);
+    }
+    html + "</figure>"
+}
+
+// ---------------------------------------------------------------- faults
+
+const FAULTS_LEAD: &str = "<p class=lead>Every call of the C that can fail, with the errors that its \
+man page names, at its first and its second time. Three clients then send three lines each. Worst \
+first.</p>";
+
+fn faults(side: &Side) -> String {
+    let table = match &side.faults {
+        Err(why) => return failure(why),
+        Ok(table) => table,
+    };
+    let hurts = |row: &&Fault| row.c.rank.max(row.forkline.rank) >= Outcome::ZOMBIE;
+    let (bad, rest): (Vec<&Fault>, Vec<&Fault>) = table.rows.iter().partition(hurts);
+    let (n, left) = (bad.iter().map(|row| row.faults()).sum::<usize>(), table.left);
+    let mut html = fault_rows(&bad);
+    let others = format!(
+        "The other {} of {}, which hurt one connection at most",
+        table.tried - n,
+        table.tried
+    );
+    html += &folded(false, &others, &fault_rows(&rest));
+    if left > 0 {
+        let _ = write!(html, "<p class=lead>There was no time for {left} more.</p>");
     }
     html
 }
 
-fn calls_html(side: &Side, c: &Trace, forkline: &Trace) -> String {
+fn fault_rows(rows: &[&Fault]) -> String {
+    let mut html = String::from(
+        "<table class=faults><thead><tr><th>call<th>error<th>the C<th>forkline</thead><tbody>",
+    );
+    for row in rows {
+        let process = if row.process == Process::Child { "child" } else { "parent" };
+        let time = match row.times[..] {
+            [1] => "first time",
+            [_] => "second time",
+            _ => "both times",
+        };
+        let _ = write!(
+            html,
+            "<tr><th><code>{}</code> <span>{process}, {time}</span><td class=errnos>{}",
+            row.call,
+            row.errnos.join(" ")
+        );
+        for (outcome, who) in [(&row.c, "the C"), (&row.forkline, "forkline")] {
+            let class = match outcome.rank {
+                Outcome::GOES_ON => "good",
+                1..Outcome::ZOMBIE => "note",
+                _ => "bad",
+            };
+            let _ = write!(html, "<td class={class} data-who=\"{who}\">{}", escape(&outcome.text));
+        }
+    }
+    html + "</tbody></table>"
+}
+
+// ---------------------------------------------------------------- calls
+
+fn calls_part(comparison: &Comparison) -> String {
+    let said: String = calls::LINES.iter().map(|line| code(line.trim_end()) + " ").collect();
+    let lead = format!(
+        "<p class=lead>One conversation with each, as strace saw it: the client says {said}and \
+leaves. A tinted call is one that only the C, or only forkline, makes there.</p>"
+    );
+    lead + &in_each(comparison, |side| match &side.calls {
+        Err(why) => failure(why),
+        Ok((c, forkline)) => calls_html(c, forkline),
+    })
+}
+
+fn calls_html(c: &Trace, forkline: &Trace) -> String {
     let ([c0, c1, c2], [f0, f1, f2]) = (c.counts(), forkline.counts());
     let total = |[a, b, c]: [usize; 3]| a + b + c;
-    format!(
-        "<div class=traces>{}<div>{}\
-<table class=counts><caption>Calls</caption><thead><tr><th><th>the C<th>forkline</thead><tbody>\
-<tr><th>parent, until it accepts<td>{c0}<td>{f0}<tr><th>parent, from then on<td>{c1}<td>{f1}\
-<tr><th>child<td>{c2}<td>{f2}<tr class=sum><th>together<td>{}<td>{}</tbody></table>\
-<details open><summary>By name</summary>{}</details></div></div>\
-<details><summary>strace’s own words, {}</summary>{}</details>",
+    let level = format!(
+        "<div class=traces>{}{}</div>",
         trace_html("parent", &c.parent, &forkline.parent),
         trace_html("child", &c.child, &forkline.child),
+    );
+    format!(
+        "<table class=counts><thead><tr><th>calls<th>the C<th>forkline</thead><tbody>\
+<tr><th>parent, until it accepts<td>{c0}<td>{f0}<tr><th>parent, from then on<td>{c1}<td>{f1}\
+<tr><th>child<td>{c2}<td>{f2}<tr class=sum><th>together<td>{}<td>{}</tbody></table>{}{}{}",
         total(c.counts()),
         total(forkline.counts()),
-        names_html(c, forkline),
-        side.service,
-        raw_html(c, forkline),
+        folded(false, "Call by call", &level),
+        folded(false, "By name", &names_html(c, forkline)),
+        folded(false, "strace’s own words", &raw_html(c, forkline)),
     )
 }
 
@@ -402,9 +668,11 @@ fn raw(text: &str) -> String {
 
 fn cost_part(comparison: &Comparison) -> String {
     if comparison.charts.is_empty() {
-        return "<p class=lead>Not measured yet: run <code>make bench</code>, then <code>make \
-compare</code> again, and its charts stand here.</p>"
-            .into();
+        let figures = in_each(comparison, |side| match &side.cost {
+            Err(why) => failure(why),
+            Ok(figures) => figures.iter().map(figure_html).collect(),
+        });
+        return COST_LEAD.to_owned() + &figures;
     }
     let chart = |(name, svg): &(String, String)| {
         // As an image of its own: its style and ids stay in it.
@@ -417,4 +685,43 @@ alt=\"{name}: bars by make bench\" src=\"data:image/svg+xml,{url}\"></div>",
     };
     let charts: String = comparison.charts.iter().map(chart).collect();
     format!("<p class=lead>Measured on this machine by <code>make bench</code>.</p>{charts}")
+}
+
+const COST_LEAD: &str = "<p class=lead>A few seconds in paired rounds: good for large differences. \
+Bars are medians, lines go from the least to the most. <code>make bench</code> measures for longer.</p>";
+
+/// A bar for each program, as SVG.
+fn figure_html(figure: &Figure) -> String {
+    let better = if figure.more_is_better { "more is better" } else { "less is better" };
+    let most = figure.c.iter().chain(&figure.forkline).copied().fold(f64::MIN_POSITIVE, f64::max);
+    let mut html = format!(
+        "<figure class=bars><figcaption>{} <span>{better}; forkline : C = {:.2}</span></figcaption>\
+<svg viewBox=\"0 0 480 52\" role=img aria-label=\"the C {:.1}, forkline {:.1}\">",
+        escape(figure.name),
+        figure.ratio(),
+        median(figure.c.clone()),
+        median(figure.forkline.clone()),
+    );
+    for (n, (who, class, rounds)) in
+        [("the C", "c", &figure.c), ("forkline", "rust", &figure.forkline)].into_iter().enumerate()
+    {
+        let (at, y) = (|value: f64| 70.0 + 310.0 * value / most, 4 + 25 * n);
+        let (least, top) =
+            rounds.iter().fold((f64::MAX, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
+        let middle = median(rounds.clone());
+        let shown = if middle < 100.0 { format!("{middle:.1}") } else { number(middle as usize) };
+        let _ = write!(
+            html,
+            "<text x=64 y={} text-anchor=end>{who}</text><rect class={class} x=70 y={y} width=\"{:.1}\" height=20 />\
+<path d=\"M{:.1} {}H{:.1}\"/><text x=\"{:.1}\" y={}>{shown}</text>",
+            y + 15,
+            at(middle) - 70.0,
+            at(least),
+            y + 10,
+            at(top),
+            at(top) + 6.0,
+            y + 15,
+        );
+    }
+    html + "</svg></figure>"
 }

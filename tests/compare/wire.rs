@@ -1,11 +1,11 @@
 //! The same conversations with the C and with forkline: what came back, byte
 //! for byte.
 
-use super::program::{PATIENCE, Program, Running};
+use super::program::{CONVERSATION, Program, Running};
 use crate::common::{answer, receive_some, reset};
 use std::io::{self, ErrorKind, Write};
-use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 /// What a client does with one connection.
 pub enum Step {
@@ -83,6 +83,9 @@ pub enum Verdict {
     Differs,
 }
 
+/// The end of a connection that does not end.
+const LEFT_OPEN: &str = "left open, with nothing more coming";
+
 pub struct Exchange {
     pub name: String,
     pub sent: Vec<u8>,
@@ -91,22 +94,33 @@ pub struct Exchange {
     pub verdict: Verdict,
 }
 
-/// All conversations, and for echo the reports of the first.
+/// All conversations.
 pub fn compare(service: &str, c: &Program, forkline: &Program) -> Result<Vec<Exchange>, String> {
-    let mut exchanges = Vec::new();
-    if service == "echo" {
-        exchanges.push(reports(c, forkline)?);
-    }
     let (c, forkline) = (Running::start(c)?, Running::start(forkline)?);
-    let mut patience = [PATIENCE; 2];
-    for conversation in conversations() {
+    let mut patience = [CONVERSATION; 2];
+    let exchange = |conversation: Conversation| {
         let sent = sent(&conversation);
         let c = talk(c.port, &conversation, &mut patience[0]);
         let forkline = talk(forkline.port, &conversation, &mut patience[1]);
         let verdict = verdict(service, &sent, conversation.row, &c, &forkline);
-        exchanges.push(Exchange { name: conversation.name.into(), sent, c, forkline, verdict });
+        Exchange { name: conversation.name.into(), sent, c, forkline, verdict }
+    };
+    Ok(conversations().into_iter().map(exchange).collect())
+}
+
+impl Exchange {
+    /// The answer is right, or as the README's table says, but the connection
+    /// does not end.
+    pub fn only_left_open(&self) -> bool {
+        let (c, forkline) = (&self.c.bytes, &self.forkline.bytes);
+        let known = *c == as_the_rot13_c(&self.sent) && *forkline == answer("rot13", &self.sent);
+        (c == forkline || known) && self.c.end.contains(LEFT_OPEN)
     }
-    Ok(exchanges)
+}
+
+/// Whether the C left its first client without an answer.
+pub fn silent(exchanges: &[Exchange]) -> bool {
+    exchanges.first().is_some_and(|first| first.c.bytes.is_empty())
 }
 
 pub fn sent(conversation: &Conversation) -> Vec<u8> {
@@ -115,25 +129,6 @@ pub fn sent(conversation: &Conversation) -> Vec<u8> {
         _ => None,
     });
     sends.flatten().copied().collect()
-}
-
-/// What stands on the servers' standard output, a pipe, after one conversation.
-fn reports(c: &Program, forkline: &Program) -> Result<Exchange, String> {
-    let conversation = &conversations()[0];
-    let reported = |program| {
-        let server = Running::start(program)?;
-        let end = talk(server.port, conversation, &mut { PATIENCE }).end;
-        server.rest();
-        Ok::<_, String>(Answer { bytes: server.stop(), end })
-    };
-    let (c, forkline) = (reported(c)?, reported(forkline)?);
-    let verdict = match () {
-        () if c == forkline => Verdict::Equal,
-        () if c.bytes.is_empty() => Verdict::Known("echo reports through stdio"),
-        () => Verdict::Differs,
-    };
-    let name = "what it reports of a line, into a pipe".into();
-    Ok(Exchange { name, sent: sent(conversation), c, forkline, verdict })
 }
 
 /// A row of the table explains only what it says: the C's answer is the one
@@ -165,18 +160,21 @@ fn as_the_rot13_c(bytes: &[u8]) -> Vec<u8> {
     lines.flat_map(|line| answer("rot13", &line[..line.len().min(4097)])).collect()
 }
 
-/// With a server that was silent once, patience is short from then on.
-fn talk(port: u16, conversation: &Conversation, patience: &mut Duration) -> Answer {
+/// One conversation, at most `patience` long. With a server that was silent
+/// once, patience is short from then on.
+pub fn talk(port: u16, conversation: &Conversation, patience: &mut Duration) -> Answer {
     let mut answer = Answer::default();
     let mut ends = Vec::new();
+    let end = Instant::now() + *patience;
     for steps in &conversation.connections {
-        let end = connection(port, steps, &mut answer.bytes, *patience);
+        let end = connection(port, steps, &mut answer.bytes, end);
         ends.push(end.unwrap_or_else(|e| match e.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset by the server".into(),
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 *patience = Duration::from_millis(500);
-                "left open, with nothing more coming".into()
+                LEFT_OPEN.into()
             }
+            ErrorKind::ConnectionRefused => "refused: nobody listens any more".into(),
             _ => e.to_string(),
         }));
     }
@@ -184,26 +182,30 @@ fn talk(port: u16, conversation: &Conversation, patience: &mut Duration) -> Answ
     answer
 }
 
+/// Connects to a server whose queue may be full.
+pub fn connect(port: u16, end: Instant) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), left(end))?;
+    stream.set_write_timeout(Some(left(end)))?;
+    Ok(stream)
+}
+
+/// More than this is no answer to anything that is sent here.
+const ENDLESS: usize = 1 << 20;
+
 /// Does the steps; how the connection ended.
-fn connection(
-    port: u16,
-    steps: &[Step],
-    bytes: &mut Vec<u8>,
-    patience: Duration,
-) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+fn connection(port: u16, steps: &[Step], bytes: &mut Vec<u8>, end: Instant) -> io::Result<String> {
+    let mut stream = connect(port, end)?;
     for step in steps {
+        stream.set_write_timeout(Some(left(end)))?;
         match step {
             Send(piece) => stream.write_all(piece)?,
             Receive(n) => {
                 let due = bytes.len() + n;
-                while bytes.len() < due && receive_some(&stream, bytes)? > 0 {}
+                while bytes.len() < due && receive_until(&stream, bytes, end)? > 0 {}
             }
             Finish => {
                 stream.shutdown(Shutdown::Write)?;
-                while receive_some(&stream, bytes)? > 0 {}
+                while receive_until(&stream, bytes, end)? > 0 {}
             }
             Reset => {
                 reset(stream);
@@ -212,6 +214,33 @@ fn connection(
         }
     }
     Ok("closed by the server".into())
+}
+
+/// `receive_some`, which fails when the time is over or the answer endless.
+pub fn receive_until(stream: &TcpStream, bytes: &mut Vec<u8>, end: Instant) -> io::Result<usize> {
+    if Instant::now() >= end {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    if bytes.len() > ENDLESS {
+        bytes.truncate(ENDLESS);
+        return Err(io::Error::other("stopped by us: it sends without end"));
+    }
+    stream.set_read_timeout(Some(left(end)))?;
+    receive_some(stream, bytes)
+}
+
+/// An error as a client tells it.
+pub fn why(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".into(),
+        ErrorKind::ConnectionRefused => "nobody listens any more".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// A timeout of 0 is not allowed.
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 // ---------------------------------------------------------------- dump
@@ -246,8 +275,56 @@ pub fn dump(bytes: &[u8], differs_at: Option<usize>) -> Vec<Row<'_>> {
     rows
 }
 
+/// Whether a reader sees more in the characters than in the bytes.
+pub fn is_text(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~'))
+}
+
+/// Text in pieces worth reading: the first lines, the last, and those where it
+/// begins to differ; of a long line its beginning, its end and that place.
+pub fn text(bytes: &[u8], differs_at: Option<usize>) -> Vec<Row<'_>> {
+    const LINES: usize = 6;
+    const PIECE: usize = 40;
+    let all: Vec<&[u8]> = bytes.split_inclusive(|&b| b == b'\n').collect();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut add = |offset, piece, shown: bool| match rows.last_mut() {
+        _ if shown => rows.push(Row::Bytes(offset, piece)),
+        Some(Row::Gap(left)) => *left += piece.len(),
+        _ => rows.push(Row::Gap(piece.len())),
+    };
+    let mut offset = 0;
+    for (n, line) in all.iter().enumerate() {
+        let here = |at: usize| at + 1 >= offset && at <= offset + line.len();
+        if !(n < LINES || n + 2 >= all.len() || differs_at.is_some_and(here)) {
+            add(offset, line, false);
+        } else {
+            let last = line.len().saturating_sub(1) / PIECE;
+            for (n, piece) in line.chunks(PIECE).enumerate() {
+                let from = offset + n * PIECE;
+                let here = |at: usize| at + PIECE > from && at <= from + piece.len();
+                add(from, piece, last < 4 || n == 0 || n == last || differs_at.is_some_and(here));
+            }
+        }
+        offset += line.len();
+    }
+    rows
+}
+
 /// Where two answers begin to differ, if they do.
 pub fn differs_at(a: &[u8], b: &[u8]) -> Option<usize> {
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     (a != b).then_some(same)
+}
+
+/// What differs first, in a few words.
+pub fn difference(exchange: &Exchange) -> String {
+    let (c, forkline) = (&exchange.c, &exchange.forkline);
+    let Some(at) = differs_at(&c.bytes, &forkline.bytes) else {
+        return format!("the C's connection was {}, forkline's {}", c.end, forkline.end);
+    };
+    let byte = |bytes: &[u8]| bytes.get(at).map_or("nothing".into(), |byte| format!("{byte:02x}"));
+    let (ours, theirs) = (byte(&forkline.bytes), byte(&c.bytes));
+    let lengths =
+        format!("{} bytes from the C, {} from forkline", c.bytes.len(), forkline.bytes.len());
+    format!("at offset {at} the C sent {theirs}, forkline {ours} ({lengths})")
 }

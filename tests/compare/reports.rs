@@ -1,0 +1,96 @@
+//! What the servers report on standard output: through a terminal, where the C
+//! library writes line by line, and into a pipe, where it does not.
+
+use super::program::{CONVERSATION, Program, REST, Running};
+use super::wire::{Answer, Conversation, Exchange, Step, Verdict, sent, talk};
+use crate::common::{Collected, within};
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Lines of several lengths, in one piece, and a last one that is unfinished.
+fn conversation() -> Conversation {
+    let long = "x".repeat(999);
+    let bytes = format!("a\n\nHello, world\n{long}\nlast").into_bytes();
+    let connections = vec![vec![Step::Send(bytes), Step::Finish]];
+    Conversation { name: "reports", connections, row: None }
+}
+
+pub fn compare(service: &str, c: &Program, forkline: &Program) -> Result<Vec<Exchange>, String> {
+    let bytes = sent(&conversation());
+    let ((before, c_terminal), (_, ours)) = (terminal(c)?, terminal(forkline)?);
+    let equal = |same| if same { Verdict::Equal } else { Verdict::Differs };
+    let mut exchanges = vec![Exchange {
+        name: "through a terminal".into(),
+        sent: bytes.clone(),
+        verdict: equal(c_terminal.bytes == ours.bytes),
+        c: c_terminal,
+        forkline: ours,
+    }];
+    if service == "echo" {
+        let (c, forkline) = (pipe(c, &before)?, pipe(forkline, "")?);
+        let verdict = match c.bytes.is_empty() && !forkline.bytes.is_empty() {
+            true => Verdict::Known("echo reports through stdio"),
+            false => equal(c.bytes == forkline.bytes),
+        };
+        exchanges.push(Exchange { name: "into a pipe".into(), sent: bytes, c, forkline, verdict });
+    }
+    Ok(exchanges)
+}
+
+/// What it writes to a terminal before it has a client, and because of one.
+fn terminal(program: &Program) -> Result<(String, Answer), String> {
+    let (master, slave) = pty().map_err(|e| format!("no terminal: {e}"))?;
+    let output = Collected::from(Some(master));
+    let mut command = program.command();
+    let server = Running::spawn_with_stdout(command.stdout(slave), program.limits(), Some);
+    drop(command); // it holds the terminal's other end
+    let server = server?;
+    let before = output.text();
+    let end = talk(server.port, &conversation(), &mut { CONVERSATION }).end;
+    server.rest();
+    server.stop();
+    within(REST, || output.ended());
+    let bytes = output.bytes().split_off(before.len());
+    Ok((before, Answer { bytes, end }))
+}
+
+/// What it writes into a pipe, without what it writes before it has a client.
+fn pipe(program: &Program, before: &str) -> Result<Answer, String> {
+    let server = Running::start(program)?;
+    let end = talk(server.port, &conversation(), &mut { CONVERSATION }).end;
+    server.rest();
+    let text = String::from_utf8_lossy(&server.stop()).replacen(before, "", 1);
+    Ok(Answer { bytes: text.into_bytes(), end })
+}
+
+/// A terminal that changes nothing of what is written to it (pty(7)).
+fn pty() -> io::Result<(File, File)> {
+    let result = |value: i32| if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) };
+    let mut name = [0; 64];
+    // SAFETY: the descriptor is new and ours, and the name has room for 64 bytes.
+    let master = unsafe {
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let fd = result(libc::posix_openpt(flags))?;
+        let master = OwnedFd::from_raw_fd(fd);
+        result(libc::grantpt(fd))?;
+        result(libc::unlockpt(fd))?;
+        result(-libc::ptsname_r(fd, name.as_mut_ptr(), name.len()))?;
+        master
+    };
+    // SAFETY: ptsname_r has ended it with a NUL.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+    let mut options = File::options();
+    let slave = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name)?;
+    // SAFETY: the kernel fills and reads a termios.
+    unsafe {
+        use std::os::fd::AsRawFd;
+        let mut settings: libc::termios = std::mem::zeroed();
+        result(libc::tcgetattr(slave.as_raw_fd(), &mut settings))?;
+        libc::cfmakeraw(&mut settings);
+        result(libc::tcsetattr(slave.as_raw_fd(), libc::TCSANOW, &settings))?;
+    }
+    Ok((master.into(), slave))
+}

@@ -9,14 +9,14 @@ use core::cell::Cell;
 /// name from column 6.
 const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
-PORT 0: any free port. rot13 without PORT: 50005.
+PORT 0: any free one. rot13 without PORT: 50005.
 
   -b, --bind ADDR \t\tlisten on this address
-  -c, --max-children N \t\tserve at most N clients at once (1024)
+  -c, --max-children N \t\tat most N clients at once (1024)
   -C, --max-per-source N \tat most N of one address or /64
   -g, --grace SECS \t\ttime to finish after SIGTERM (10)
   -r, --reuse-port \t\tshare the port
-  -t, --idle SECS \t\tend connections silent for SECS
+  -t, --idle SECS \t\tend after SECS of silence
   -u, --user UID[:GID] \t\tbecome this user
   -q, --quiet \t\t\tno reports
   -v, --verbose \t\tlog each client

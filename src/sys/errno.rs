@@ -20,7 +20,7 @@ const ERRORS: &str = "\
 95 EOPNOTSUPP
 97 EAFNOSUPPORT (address family not supported)
 98 EADDRINUSE (address already in use)
-99 EADDRNOTAVAIL (cannot assign requested address)
+99 EADDRNOTAVAIL (address not available)
 105 ENOBUFS
 107 ENOTCONN
 110 ETIMEDOUT

@@ -318,33 +318,6 @@ fn a_limit_on_the_size_of_files_does_not_hurt() {
     assert_eq!(server.other_messages(), [""; 0]);
 }
 
-/// The server does not wait for whoever reads its messages. The first that can be
-/// written again says how many were lost.
-#[test]
-fn stderr_that_nobody_reads_does_not_hurt() {
-    let (mut reader, mut writer) = impatient_pipe();
-    set_flags(&writer, libc::O_NONBLOCK);
-    while writer.write(&[b'.'; 4096]).is_ok() {}
-    set_flags(&writer, 0);
-    let server = Server::spawn(forkline(&["-v", "echo", "0"]).stderr(writer));
-    for _ in 0..10 {
-        assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
-    }
-    server.wait_for_children(0);
-    while reader.read(&mut [0; 65536]).is_ok() {}
-    let mut text = String::new();
-    let client = server.connect();
-    wait_for("a message", || {
-        let _ = reader.read_to_string(&mut text);
-        text.contains('\n')
-    });
-    // The ready line, and the beginnings and ends of ten connections; the last end
-    // may be told a moment after it.
-    let (_, lost) = text.lines().next().unwrap().split_once(" lost=").expect("a number");
-    assert!(["20", "21"].contains(&lost), "{text}");
-    drop(client);
-}
-
 #[test]
 fn a_reader_that_goes_away_does_not_hurt() {
     let (mut reader, writer) = impatient_pipe();

@@ -323,30 +323,6 @@ fn without_a_port_rot13_takes_50005() {
     fails("bind [::]:50005: EADDRINUSE (address already in use)", &mut forkline(&["rot13"]));
 }
 
-/// Whoever started it may wait for the end of a pipe that it does not know of.
-#[test]
-fn inherited_descriptors_are_closed() {
-    if emulated() {
-        return;
-    }
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let mut command = forkline(&["echo", "0"]);
-    // SAFETY: dup2 is async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            let copies = [3, 9, 100].map(|fd| libc::dup2(writer.as_raw_fd(), fd));
-            if copies.contains(&-1) { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-        });
-    }
-    let server = Server::spawn(&mut command);
-    drop(command);
-    let pipe = Collected::from(Some(reader));
-    wait_for("the pipe's end", || pipe.ended());
-    let open: Vec<u32> = descriptors(server.pid).into_iter().map(|(fd, _)| fd).collect();
-    assert_eq!(open.len(), 4, "{open:?}: the standard streams and the socket");
-    assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
-}
-
 /// Neither a conversation that outlives the server nor those that it ended
 /// (their ports are in TIME_WAIT) keep the next one from the port.
 #[test]

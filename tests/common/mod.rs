@@ -133,7 +133,8 @@ impl Server {
         let mut kills = false;
         let is_other = |line: &&String| {
             kills |= line.starts_with("forkline: kill ");
-            !is_of_the_end(line) && !(kills && line.contains(" reason=signal signal=SIGKILL "))
+            let is_killed = kills && line.contains(" reason=signal signal=SIGKILL ");
+            !is_killed && !is_of_the_end(line)
         };
         rest.iter().filter(is_other).cloned().collect()
     }

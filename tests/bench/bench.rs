@@ -1,18 +1,19 @@
-//! `make bench`: forkline beside the C programs, other servers and a floor that
-//! does nothing but the system calls. In each round every server is measured
-//! in turn, so that what changes on the machine changes for all.
+//! `make bench`: forkline beside bare C, the C and other servers. In each round
+//! every server is measured in turn, so that what changes on the machine changes
+//! for all, and the ratio of two of them is taken round by round.
 //!
-//!     cargo bench --bench bench -- [MODE...] [SERVER...]
+//!     cargo bench --locked --bench bench -- [PART...] [SERVER...]
 //!
-//! A mode is one of connections, clients, stream, memory, start and calls;
-//! without one all are measured. A server is chosen by a part of its name; the
-//! floor always takes part. In the environment:
+//! A part is one of calls, connections, pinned, lines, stream, memory and
+//! public; without one all are measured. A server is chosen by a part of its
+//! name; bare C always takes part. In the environment:
 //!
-//! - FORKLINE_BENCH_ROUNDS: how many rounds (5)
-//! - FORKLINE_BENCH_QUICK=1: little work, to try the benchmark
-//! - FORKLINE_BENCH_OTHER: more commands to measure, separated by `;`, each a
-//!   forkline without its port: `/tmp/old/forkline -q echo`
+//! - FORKLINE: the forkline to measure, if not the one just built
+//! - FORKLINE_BEFORE: another one, to compare it with
+//! - FORKLINE_BENCH_ROUNDS: how many rounds for every server, however long they take
+//! - FORKLINE_BENCH_QUICK=1: little work and one round, to try the benchmark
 
+mod chart;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
@@ -20,51 +21,114 @@ mod measure;
 mod report;
 mod server;
 
-use measure::{CALLS, Effort, GROUPS, Numbers};
+use measure::{Effort, Numbers, PARTS, Part};
 use report::Report;
 use server::Server;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::panic::{RefUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// With the rounds of `PARTS`, seconds for all.
+const LIMIT: f64 = 600.0;
 
 fn main() {
-    let modes: Vec<&str> = GROUPS.into_iter().chain([CALLS]).collect();
+    let begin = Instant::now();
     let arguments: Vec<String> = env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let (mut chosen, names): (Vec<&str>, Vec<&str>) =
-        arguments.iter().map(String::as_str).partition(|argument| modes.contains(argument));
-    if chosen.is_empty() {
-        chosen = modes;
-    }
+    let is_part = |word: &&str| PARTS.iter().any(|part| part.name == *word);
+    let (chosen, words): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(is_part);
+    let mut parts: Vec<Part> = PARTS.into_iter().collect();
+    parts.retain(|part| chosen.is_empty() || chosen.contains(&part.name));
+    parts.retain(|part| match part.tool.map_or(Ok(()), server::present) {
+        Ok(()) => true,
+        Err(why) => {
+            println!("skipped: {}: {why}", part.name);
+            false
+        }
+    });
     let quick = env::var("FORKLINE_BENCH_QUICK").is_ok_and(|value| value == "1");
-    let effort = if quick { Effort::QUICK } else { Effort::FULL };
-    let rounds = env::var("FORKLINE_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
+    let given = env::var("FORKLINE_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let servers = server::all(&words);
+    let report = Report::new(quick, servers.iter().map(|server| server.name.clone()).collect());
+    let given = given.or(quick.then_some(1));
+    let mut run = Run { begin, given, quick, parts, servers, planned: 0.0, report };
+    run.all();
+    run.report.seconds = begin.elapsed().as_secs_f64();
+    run.report.print();
+    run.report.write(&server::directory());
+    println!("took {:.0} s", begin.elapsed().as_secs_f64());
+}
 
-    let wanted = |server: &Server| {
-        let named = |name: &&str| server.name.contains(*name);
-        names.is_empty() || server.name == report::FLOOR || names.iter().any(named)
-    };
-    let servers: Vec<Server> = server::all().into_iter().filter(wanted).collect();
-    let mut report = Report::new(rounds, quick, servers.iter().map(|s| s.name.clone()).collect());
-    if chosen.contains(&CALLS) && server::installed("strace", "system calls") {
-        for (i, server) in servers.iter().enumerate() {
-            progress(&format!("{CALLS}: {}", server.name));
-            report.add_calls(i, persist(|| measure::calls(server, &effort)));
-        }
-    }
-    for round in 0..rounds {
-        for group in GROUPS.into_iter().filter(|group| chosen.contains(group)) {
-            for turn in 0..servers.len() {
-                // Each is once first.
-                let i = (turn + round) % servers.len();
-                let server = &servers[i];
-                progress(&format!("round {} of {rounds}, {group}: {}", round + 1, server.name));
-                report.add(i, persist(|| measure::measure(group, server, &effort)));
+struct Run {
+    begin: Instant,
+    /// How many rounds, if somebody has said so.
+    given: Option<usize>,
+    quick: bool,
+    parts: Vec<Part>,
+    servers: Vec<Server>,
+    /// Seconds that what has been done should have taken.
+    planned: f64,
+    report: Report,
+}
+
+impl Run {
+    fn all(&mut self) {
+        let total = self.plan(self.parts.len());
+        for at in 0..self.parts.len() {
+            let end = LIMIT * self.plan(at + 1) / total;
+            let rounds = |server| self.parts[at].rounds(server, self.given);
+            for round in 0..self.servers.iter().map(rounds).max().unwrap_or(0) {
+                // On a slow machine every part has less rounds.
+                let late = self.begin.elapsed().as_secs_f64() > end;
+                if late && self.given.is_none() && round > 2 {
+                    break;
+                }
+                self.round(at, round, total);
             }
+            self.planned = self.plan(at + 1);
+        }
+        progress("");
+        let named = |server: &&Server| server.name == server::QUIET;
+        if self.parts.iter().any(|part| part.name == "memory") {
+            self.report.maps = self.servers.iter().find(named).map(measure::maps);
         }
     }
-    progress("");
-    report.print();
-    report.write(&server::directory());
+
+    /// Seconds for the first parts.
+    fn plan(&self, parts: usize) -> f64 {
+        let turns = self.parts[..parts].iter().flat_map(|part| {
+            let rounds = |server| part.rounds(server, self.given) as f64;
+            self.servers.iter().map(move |server| rounds(server) * part.seconds(server))
+        });
+        turns.sum()
+    }
+
+    fn round(&mut self, at: usize, round: usize, total: f64) {
+        let part = &self.parts[at];
+        let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
+        let mut turns: Vec<usize> = (0..self.servers.len()).collect();
+        turns.retain(|&i| round < part.rounds(&self.servers[i], self.given));
+        // Each is once first.
+        let first = round % turns.len();
+        turns.rotate_left(first);
+        for i in turns {
+            let server = &self.servers[i];
+            let rounds = part.rounds(server, self.given);
+            let so_far = self.begin.elapsed().as_secs_f64();
+            // As much slower as it has been so far.
+            let pace = if self.planned > 10.0 { so_far / self.planned } else { 1.0 };
+            progress(&format!(
+                "{}: {}, round {} of {rounds}; {so_far:.0} s of about {:.0}",
+                part.name,
+                server.name,
+                round + 1,
+                so_far + (total - self.planned).max(0.0) * pace
+            ));
+            self.report.add(i, persist(|| (part.measure)(server, &effort)));
+            self.planned += part.seconds(server);
+        }
+    }
 }
 
 /// A failure, which has been shown, need not cost minutes of work: it is tried

@@ -2,115 +2,163 @@
 
 use crate::client::{self, Clients, Exchange, Stream};
 use crate::common;
-use crate::server::{self, Server, field};
+use crate::server::{self, Class, Running, Server, field};
 use std::fs;
+use std::net::SocketAddrV4;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// What one part gives for one server: a number for each key.
+pub type Numbers = Vec<(String, f64)>;
+
+/// What can be measured alone. Every server is measured in each round.
+pub struct Part {
+    pub name: &'static str,
+    /// What must be installed.
+    pub tool: Option<&'static str>,
+    /// For each `Class`: rounds, and seconds that one server's turn takes on
+    /// two processors.
+    pub rounds: [usize; 3],
+    pub seconds: [f64; 3],
+    pub measure: fn(&Server, &Effort) -> Numbers,
+}
+
+/// In the order in which they are measured. Rounds times seconds times servers
+/// are less than ten minutes.
+pub const PARTS: [Part; 7] = [
+    Part {
+        name: "calls",
+        tool: Some("strace"),
+        rounds: [1, 1, 1],
+        seconds: [1.0, 1.0, 2.0],
+        measure: calls,
+    },
+    Part {
+        name: "connections",
+        tool: None,
+        rounds: [20, 8, 3],
+        seconds: [0.5, 0.6, 1.0],
+        measure: connections,
+    },
+    Part {
+        name: "pinned",
+        tool: None,
+        rounds: [12, 0, 0],
+        seconds: [1.0, 0.0, 0.0],
+        measure: pinned,
+    },
+    Part {
+        name: "lines",
+        tool: None,
+        rounds: [12, 4, 2],
+        seconds: [2.6, 2.6, 7.0],
+        measure: lines,
+    },
+    Part {
+        name: "stream",
+        tool: None,
+        rounds: [12, 12, 3],
+        seconds: [0.5, 0.5, 0.5],
+        measure: stream,
+    },
+    Part {
+        name: "memory",
+        tool: None,
+        rounds: [3, 3, 2],
+        seconds: [0.7, 0.7, 1.0],
+        measure: memory,
+    },
+    Part {
+        name: "public",
+        tool: Some("echo_bench"),
+        rounds: [3, 2, 1],
+        seconds: [2.2, 2.2, 2.5],
+        measure: public,
+    },
+];
 
 /// One number that each server gets in each round.
 pub struct Figure {
     pub key: String,
-    /// The table that it is a column of, and the column's heading.
+    /// The table that it is in, and its heading there.
     pub table: &'static str,
     pub heading: String,
     pub more_is_better: bool,
     pub in_chart: bool,
 }
 
-/// In the order in which they are measured.
-pub const GROUPS: [&str; 5] = ["connections", "clients", "stream", "memory", "start"];
-/// Once for all rounds: the number does not change.
-pub const CALLS: &str = "calls";
 /// Clients with one line under way each.
 const CLIENTS: [usize; 4] = [1, 50, 300, 1000];
-/// Bytes of a line of a stream, its newline included.
-const LINES: [usize; 4] = [1, 64, 1000, 100_000];
 
 /// How much is done: all of it, or enough to try the benchmark.
 pub struct Effort {
-    pub connections: usize,
-    pub calls: usize,
-    pub requests: Duration,
-    pub stream: Duration,
-    pub idle: usize,
-    pub starts: usize,
+    connections: usize,
+    calls: usize,
+    time: Duration,
+    idle: usize,
 }
 
 impl Effort {
-    pub const FULL: Effort = Effort {
-        connections: 2000,
-        calls: 1000,
-        requests: Duration::from_millis(400),
-        stream: Duration::from_millis(300),
-        idle: 500,
-        starts: 20,
-    };
-    pub const QUICK: Effort = Effort {
-        connections: 500,
-        calls: 50,
-        requests: Duration::from_millis(100),
-        stream: Duration::from_millis(100),
-        idle: 100,
-        starts: 5,
-    };
+    pub const FULL: Effort =
+        Effort { connections: 2000, calls: 100, time: Duration::from_millis(400), idle: 500 };
+    pub const QUICK: Effort =
+        Effort { connections: 200, calls: 20, time: Duration::from_millis(50), idle: 50 };
 }
 
 pub fn figures() -> Vec<Figure> {
     let mut all = Vec::new();
-    let mut add = |key: String, table, heading: &str, more_is_better, in_chart| {
-        let heading = heading.into();
+    let mut add = |key: &str, table, heading: &str, more_is_better, in_chart| {
+        let (key, heading) = (key.into(), heading.into());
         all.push(Figure { key, table, heading, more_is_better, in_chart })
     };
     let table = "A connection that exchanges one line";
-    add("cpu".into(), table, "CPU, us", false, true);
-    add("faults".into(), table, "minor faults", false, true);
-    add("calls".into(), table, "system calls", false, true);
-    add("connections".into(), table, "connections/s", true, true);
-    add("connections-all".into(), table, "clients everywhere/s", true, true);
-    let table = "Context switches of such a connection";
-    add("voluntary".into(), table, "voluntary", false, false);
-    add("involuntary".into(), table, "involuntary", false, false);
-    for (key, table, better, in_chart) in [
-        ("requests", "512-byte lines there and back per second", true, true),
-        ("request-cpu", "CPU of one such line, us", false, false),
-        ("request-voluntary", "Voluntary context switches of one such line", false, false),
-        ("request-involuntary", "Involuntary context switches of one such line", false, false),
-    ] {
-        for n in CLIENTS {
-            let heading = if n == 1 { "1 client" } else { &format!("{n} clients") };
-            add(format!("{key}-{n}"), table, heading, better, in_chart);
-        }
+    add("cpu", table, "CPU, us", false, true);
+    add("faults", table, "minor faults", false, true);
+    add("calls", table, "system calls", false, true);
+    add("connections", table, "connections in a second", true, true);
+    let table = "The same with a client on each processor";
+    add("one", table, "one server, connections in a second", true, false);
+    add("each", table, "a server on each processor too, connections in a second", true, false);
+    add("gain", table, "ratio of these two", true, true);
+    for n in CLIENTS {
+        let heading = if n == 1 { "1 client" } else { &format!("{n} clients") };
+        add(&format!("lines-{n}"), "Lines of 512 bytes in a second", heading, true, true);
     }
-    for (key, table, better, in_chart) in [
-        ("stream", "MB/s of one connection", true, true),
-        ("stream-cpu", "CPU of such a MB, us", false, false),
-    ] {
-        for n in LINES {
-            let heading = format!("lines of {n} byte{}", if n == 1 { "" } else { "s" });
-            add(format!("{key}-{n}"), table, &heading, better, in_chart);
-        }
+    for n in CLIENTS {
+        let heading = if n == 1 { "1 client" } else { &format!("{n} clients") };
+        add(&format!("line-cpu-{n}"), "CPU of such a line, us", heading, false, false);
     }
-    let table = "An idle connection, KiB";
-    add("pss".into(), table, "PSS", false, true);
-    add("tables".into(), table, "page tables", false, false);
-    add("memory".into(), table, "all, both ends", false, true);
-    let table = "The program";
-    add("size".into(), table, "bytes of the file", false, true);
-    add("ready".into(), table, "us until ready", false, true);
+    add("stream", "A stream of 64-byte lines", "MB in a second", true, true);
+    let table = "Memory of an idle connection, KiB";
+    add("tables", table, "page tables", false, true);
+    add("own", table, "its own pages", false, true);
+    add("pss", table, "PSS", false, false);
+    add("memory", table, "growth of the system's, both ends", false, true);
+    let table = "rust_echo_bench, 50 clients, 512 bytes";
+    add("public", table, "answers in a second", true, true);
+    add("size", "The program", "bytes of the file", false, false);
     all
 }
 
-/// What one group gives for one server: a number for each key.
-pub type Numbers = Vec<(String, f64)>;
-
-pub fn measure(group: &str, server: &Server, effort: &Effort) -> Numbers {
-    match group {
-        "connections" => connections(server, effort),
-        "clients" => clients(server, effort),
-        "stream" => stream(server, effort),
-        "memory" => memory(server, effort),
-        _ => start(server, effort),
+impl Part {
+    pub fn seconds(&self, server: &Server) -> f64 {
+        self.seconds[server.class as usize]
     }
+
+    /// Rounds for a server; `given` instead, where one is not enough.
+    pub fn rounds(&self, server: &Server, given: Option<usize>) -> usize {
+        let rounds = match self.name == "pinned" && !server.shares() {
+            true => 0,
+            false => self.rounds[server.class as usize],
+        };
+        given.filter(|_| rounds > 0 && self.rounds[0] > 1).unwrap_or(rounds)
+    }
+}
+
+/// Less work for those that take many times as long.
+fn share(n: usize, server: &Server) -> usize {
+    if server.class == Class::Slow { n / 4 } else { n }
 }
 
 fn exchange(server: &Server, bytes: usize) -> Exchange {
@@ -121,59 +169,63 @@ fn exchange(server: &Server, bytes: usize) -> Exchange {
 }
 
 fn connections(server: &Server, effort: &Effort) -> Numbers {
-    let exchange = exchange(server, 16);
+    let (exchange, n) = (exchange(server, 16), share(effort.connections, server));
     let without = server.start().expect("it starts").end();
     let running = server.start().expect("it starts");
     let begin = Instant::now();
-    client::connections(running.address, &exchange, effort.connections, 16);
-    let rate = effort.connections as f64 / begin.elapsed().as_secs_f64();
+    client::connections(running.address, &exchange, n, 16);
+    let rate = n as f64 / begin.elapsed().as_secs_f64();
     let with = running.end();
-    let everywhere = connections_everywhere(server, &exchange, effort);
-    let each = |with: f64, without: f64| (with - without) / effort.connections as f64;
+    let each = |with: f64, without: f64| (with - without) / n as f64;
     vec![
         ("cpu".into(), each(with.microseconds, without.microseconds)),
         ("faults".into(), each(with.faults, without.faults)),
-        ("voluntary".into(), each(with.voluntary, without.voluntary)),
-        ("involuntary".into(), each(with.involuntary, without.involuntary)),
         ("connections".into(), rate),
-        ("connections-all".into(), everywhere),
     ]
 }
 
-/// Connections per second, with a client's thread on each processor.
-fn connections_everywhere(server: &Server, exchange: &Exchange, effort: &Effort) -> f64 {
-    let processors = common::processors();
+/// One server that may run anywhere, and one on each processor that share a
+/// port, with the same load: a thread of clients on each processor.
+fn pinned(server: &Server, effort: &Effort) -> Numbers {
     let running = server.start().expect("it starts");
+    let one = connections_everywhere(running.address, server, effort);
+    running.end();
+    let port = server::free_port();
+    let start = |processor| server.start_shared(port, processor).expect("it starts");
+    let running: Vec<Running> = common::processors().into_iter().map(start).collect();
+    let each = connections_everywhere(running[0].address, server, effort);
+    running.into_iter().for_each(|running| drop(running.end()));
+    vec![("one".into(), one), ("each".into(), each), ("gain".into(), each / one)]
+}
+
+/// Connections in a second.
+fn connections_everywhere(address: SocketAddrV4, server: &Server, effort: &Effort) -> f64 {
+    let (exchange, processors) = (exchange(server, 16), common::processors());
     let begin = Instant::now();
     thread::scope(|scope| {
         for &processor in &processors {
-            let address = running.address;
+            let exchange = &exchange;
             scope.spawn(move || {
                 client::stay_on(processor);
                 client::connections(address, exchange, effort.connections, 16);
             });
         }
     });
-    let rate = (processors.len() * effort.connections) as f64 / begin.elapsed().as_secs_f64();
-    running.end();
-    rate
+    (processors.len() * effort.connections) as f64 / begin.elapsed().as_secs_f64()
 }
 
-fn clients(server: &Server, effort: &Effort) -> Numbers {
+fn lines(server: &Server, effort: &Effort) -> Numbers {
     let exchange = exchange(server, 512);
     let running = server.start().expect("it starts");
     let mut numbers = Vec::new();
     for n in CLIENTS {
         let mut clients = Clients::connect(running.address, &exchange, n);
-        clients.requests(&exchange, effort.requests / 5);
-        let before = running.scheduled();
-        let (done, seconds) = clients.requests(&exchange, effort.requests);
-        let after = running.scheduled();
-        let mut add = |key, number| numbers.push((format!("{key}-{n}"), number));
-        add("requests", done / seconds);
-        add("request-cpu", (after.microseconds - before.microseconds) / done);
-        add("request-voluntary", (after.voluntary - before.voluntary) / done);
-        add("request-involuntary", (after.involuntary - before.involuntary) / done);
+        clients.requests(&exchange, effort.time / 5);
+        let before = running.microseconds();
+        let (done, seconds) = clients.requests(&exchange, effort.time);
+        let cpu = running.microseconds() - before;
+        numbers.push((format!("lines-{n}"), done / seconds));
+        numbers.push((format!("line-cpu-{n}"), cpu / done));
         drop(clients);
         running.settle();
     }
@@ -181,44 +233,45 @@ fn clients(server: &Server, effort: &Effort) -> Numbers {
     numbers
 }
 
+/// Some servers have megabytes left to answer in the end, so this one is not
+/// ended in order.
 fn stream(server: &Server, effort: &Effort) -> Numbers {
-    const CHUNK: usize = 256 * 1024;
-    let mut numbers = Vec::new();
-    for n in LINES.into_iter().filter(|&n| n <= server.longest) {
-        let mut lines = exchange(server, n);
-        lines.line = lines.line.repeat(CHUNK / n);
-        lines.answer = lines.answer.repeat(CHUNK / n);
-        // One for each: some have megabytes left to answer in the end.
-        let running = server.start().expect("it starts");
-        let mut stream = Stream::connect(running.address, &lines);
-        stream.run(effort.stream / 3, true);
-        let before = running.scheduled();
-        let (bytes, seconds) = stream.run(effort.stream, false);
-        let after = running.scheduled();
-        numbers.push((format!("stream-{n}"), bytes / 1e6 / seconds));
-        let cpu = after.microseconds - before.microseconds;
-        numbers.push((format!("stream-cpu-{n}"), cpu / (bytes / 1e6)));
-    }
-    numbers
+    const LINES: usize = 4096;
+    let mut lines = exchange(server, 64);
+    lines.line = lines.line.repeat(LINES);
+    lines.answer = lines.answer.repeat(LINES);
+    let running = server.start().expect("it starts");
+    let mut stream = Stream::connect(running.address, &lines);
+    stream.run(effort.time / 4, true);
+    let (bytes, seconds) = stream.run(effort.time, false);
+    vec![("stream".into(), bytes / 1e6 / seconds)]
 }
 
 fn memory(server: &Server, effort: &Effort) -> Numbers {
-    let exchange = exchange(server, 512);
+    let (exchange, n) = (exchange(server, 512), share(effort.idle, server));
     let running = server.start().expect("it starts");
     running.settle();
-    let (pss, tables) = running.memory();
-    let used = used();
-    let clients = Clients::connect(running.address, &exchange, effort.idle);
+    let (before, used) = (running.memory(), used());
+    let clients = Clients::connect(running.address, &exchange, n);
     let all = self::used() - used;
-    let (with_pss, with_tables) = running.memory();
+    let after = running.memory();
     drop(clients);
     running.end();
-    let each = |sum: f64| sum / effort.idle as f64;
-    vec![
-        ("pss".into(), each(with_pss - pss)),
-        ("tables".into(), each(with_tables - tables)),
-        ("memory".into(), each(all)),
-    ]
+    let parts = ["tables", "own", "pss"].into_iter().zip(after.iter().zip(before));
+    let grown = parts.map(|(key, (after, before))| (key, after - before));
+    let each = |(key, sum): (&str, f64)| (key.into(), sum / n as f64);
+    grown.chain([("memory", all)]).map(each).collect()
+}
+
+/// The regions of a child's memory, as /proc/PID/maps has them.
+pub fn maps(server: &Server) -> String {
+    let running = server.start().expect("it starts");
+    let clients = Clients::connect(running.address, &exchange(server, 16), 1);
+    let children = common::children_of(running.pid);
+    let maps = children.first().map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")));
+    drop(clients);
+    running.end();
+    maps.and_then(Result::ok).unwrap_or_default()
 }
 
 /// KiB of memory that the machine's processes, and the kernel for them, have in
@@ -231,46 +284,50 @@ fn used() -> f64 {
     parts.iter().map(|part| field(&meminfo, part)).sum()
 }
 
-/// The median of several starts.
-fn start(server: &Server, effort: &Effort) -> Numbers {
-    let once = |_| {
-        let running = server.start().expect("it starts");
-        let ready = running.ready as f64 / 1e3;
-        running.end();
-        ready
-    };
-    let mut ready: Vec<f64> = (0..effort.starts).map(once).collect();
-    ready.sort_by(f64::total_cmp);
-    vec![("size".into(), server.size() as f64), ("ready".into(), ready[effort.starts / 2])]
+/// What anybody can run: github.com/haraldh/rust_echo_bench.
+fn public(server: &Server, _: &Effort) -> Numbers {
+    let running = server.start().expect("it starts");
+    let mut command = Command::new("echo_bench");
+    command.args(["--address", &running.address.to_string(), "--duration", "2"]);
+    let output = command.args(["--number", "50", "--length", "512"]).output().expect("echo_bench");
+    running.end();
+    // Speed: 27131 request/sec, 27131 response/sec
+    let text = String::from_utf8_lossy(&output.stdout);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let at = words.iter().position(|&word| word == "response/sec").expect("its result");
+    vec![("public".into(), words[at - 1].parse().expect("a number"))]
 }
 
-/// The system calls of one connection by name, as strace counts them, where it
-/// is installed: all but exit_group, which does not return. Each connection is
-/// over before the next, or a signal might come for two children, and the
-/// counts would differ from run to run.
-pub fn calls(server: &Server, effort: &Effort) -> Numbers {
-    let counted = |connections: usize| {
-        let counts = server::directory().join("strace");
-        let tracer = ["strace", "-f", "-c", "-o", counts.to_str().expect("UTF-8 path")];
-        let exchange = exchange(server, 16);
-        let running = server.start_under(&tracer).expect("it starts");
-        running.settle();
-        for _ in 0..connections {
-            client::connections(running.address, &exchange, 1, 1);
-            running.settle();
-        }
-        running.end();
-        parse(&fs::read_to_string(counts).expect("strace's counts"))
-    };
-    let without = counted(0);
-    let mut calls = counted(effort.calls);
+/// The system calls of one connection, and which, as strace counts them: all
+/// but exit_group, which does not return. Each connection is over before the
+/// next, or a signal might come for two children, and the counts would differ
+/// from run to run.
+fn calls(server: &Server, effort: &Effort) -> Numbers {
+    let without = counted(server, 0);
+    let mut calls = counted(server, effort.calls);
     for (name, n) in &mut calls {
         let other = without.iter().find(|call| call.0 == *name);
         *n = (*n - other.map_or(0.0, |call| call.1)) / effort.calls as f64;
     }
     calls.retain(|call| call.1 > 0.004);
-    calls.sort_by(|a, b| a.0.cmp(&b.0));
-    calls
+    let sum = calls.iter().map(|call| call.1).sum();
+    let mut numbers = vec![("calls".into(), sum), ("size".into(), server.size() as f64)];
+    numbers.extend(calls.into_iter().map(|(name, n)| (format!("call {name}"), n)));
+    numbers
+}
+
+fn counted(server: &Server, connections: usize) -> Numbers {
+    let counts = server::directory().join("strace");
+    let tracer = ["strace", "-f", "-c", "-o", counts.to_str().expect("UTF-8 path")];
+    let exchange = exchange(server, 16);
+    let running = server.start_under(&tracer).expect("it starts");
+    running.settle();
+    for _ in 0..connections {
+        client::connections(running.address, &exchange, 1, 1);
+        running.settle();
+    }
+    running.end();
+    parse(&fs::read_to_string(counts).expect("strace's counts"))
 }
 
 /// `% time, seconds, usecs/call, calls, errors or nothing, name`

@@ -1,33 +1,15 @@
 //! The servers that are compared: how each is built, started, watched through
 //! /proc and, in the end, charged for what it and its children have used.
 
-use crate::common;
+use crate::{client, common};
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// A server that can be started any number of times.
-pub struct Server {
-    pub name: String,
-    /// `PORT` stands for the port, in any word.
-    command: Vec<String>,
-    pub rot13: bool,
-    /// The longest line that comes back whole.
-    pub longest: usize,
-    /// It tells on stderr when it is ready, as forkline does.
-    tells: bool,
-    /// How many processes it is, at least, without a client.
-    processes: usize,
-    /// The only port it can have.
-    port: Option<u16>,
-}
 
 /// The directory for all that the benchmark makes.
 pub fn directory() -> PathBuf {
@@ -36,132 +18,193 @@ pub fn directory() -> PathBuf {
     directory
 }
 
-/// All servers that this machine has, each tried once; says which it has not.
-pub fn all() -> Vec<Server> {
-    let forkline = env!("CARGO_BIN_EXE_forkline");
-    let all = format!("{forkline} -c 4096 -q -j 0 echo PORT");
-    let mut servers = vec![
-        server("floor", &floor()).telling(),
-        server("forkline echo", &format!("{forkline} -c 4096 echo PORT")).telling(),
-        server("forkline echo -q", &format!("{forkline} -c 4096 -q echo PORT")).telling(),
-        server("forkline rot13", &format!("{forkline} -c 4096 rot13 PORT")).telling(),
-        Server { processes: acceptors(), ..server("forkline echo -q -j 0", &all).telling() },
-    ];
-    for (i, other) in env::var("FORKLINE_BENCH_OTHER").unwrap_or_default().split(';').enumerate() {
-        if !other.is_empty() {
-            servers.push(server(&format!("other {}", i + 1), &format!("{other} PORT")).telling());
+/// What all others are compared with: `tests/c/floor.c`.
+pub const BARE_C: &str = "bare C";
+pub const QUIET: &str = "forkline echo -q";
+/// The forkline that $FORKLINE_BEFORE names.
+pub const BEFORE: &str = "before";
+
+/// How many rounds a server gets.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Class {
+    /// The goals are about these.
+    Judged,
+    Other,
+    /// It takes many times as long.
+    Slow,
+}
+
+/// A server that can be started any number of times.
+pub struct Server {
+    pub name: String,
+    pub class: Class,
+    /// `PORT` stands for the port, in any word, and `SHARE` for the option
+    /// with which several can have the same one.
+    command: Vec<String>,
+    pub rot13: bool,
+    /// It tells on stderr when it is ready, as forkline does.
+    tells: bool,
+    /// The only port it can have.
+    port: Option<u16>,
+}
+
+type Made = Result<Server, String>;
+
+/// In the order in which they are measured and shown.
+const CONTENDERS: [(&str, fn() -> Made); 12] = [
+    (BARE_C, bare_c),
+    (QUIET, || Ok(forkline(&binary(), "-q echo").judged())),
+    (BEFORE, || Ok(forkline(&env::var("FORKLINE_BEFORE").unwrap(), "-q echo").judged())),
+    ("forkline echo", || Ok(forkline(&binary(), "echo").judged())),
+    ("forkline rot13", || Ok(Server { rot13: true, ..forkline(&binary(), "rot13") })),
+    ("C", || c(&cc(), "echo")),
+    ("C, musl", || c("musl-gcc -static", "echo-musl")),
+    ("Go", go),
+    ("tokio", tokio),
+    ("tcpserver cat", tcpserver),
+    ("socat cat", socat),
+    ("inetd", inetd),
+];
+
+/// Bare C and the servers with one of these words in their names, or all, as
+/// far as this machine has them; says which it has not.
+pub fn all(words: &[&str]) -> Vec<Server> {
+    let before = env::var_os("FORKLINE_BEFORE").is_some();
+    let wanted = |name: &str| {
+        let named = words.is_empty() || words.iter().any(|word| name.contains(word));
+        name == BARE_C || named && (name != BEFORE || before)
+    };
+    let mut servers = Vec::new();
+    for (name, make) in CONTENDERS.into_iter().filter(|contender| wanted(contender.0)) {
+        let named = |server| Server { name: name.into(), ..server };
+        match make().map(named).and_then(Server::tried) {
+            Ok(server) => servers.push(server),
+            Err(why) => println!("skipped: {name}: {why}"),
         }
     }
-    let cc = env::var("CC").unwrap_or("cc".into());
-    for (compiler, library) in [(cc.as_str(), ""), ("musl-gcc -static", " musl")] {
-        if installed(compiler.split(' ').next().unwrap(), "the C programs with musl") {
-            let echo = compile(compiler, "echo", library);
-            let rot13 = compile(compiler, "rot13", library);
-            servers.push(server(&format!("C echo{library}"), &format!("{echo} PORT")));
-            let rot13 = server(&format!("C rot13{library}"), &rot13);
-            servers.push(Server { longest: 4097, ..rot13 });
-        }
-    }
-    if installed("go", "an echo in Go") {
-        let program = path("goecho");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/goecho.go");
-        run(Command::new("go").args(["build", "-o", &program, source]));
-        servers.push(server("Go echo", &format!("{program} PORT")));
-    }
-    if installed("tcpserver", "tcpserver with cat") {
-        let options = "-H -R -l localhost -b 1024 -c 4096";
-        servers
-            .push(server("tcpserver cat", &format!("tcpserver {options} 0.0.0.0 PORT /bin/cat")));
-    }
-    if installed("socat", "socat") {
-        let listen = "TCP4-LISTEN:PORT,fork,reuseaddr,backlog=1024";
-        servers.push(server("socat cat", &format!("socat {listen} EXEC:/bin/cat")));
-    }
-    if installed("inetd", "openbsd-inetd's echo") {
-        let config = path("inetd.conf");
-        fs::write(&config, "127.0.0.1:echo stream tcp nowait.1000000 root internal\n").unwrap();
-        let inetd = server("inetd", &format!("inetd -i -q 1024 -R 1000000 {config}"));
-        servers.push(Server { port: Some(7), ..inetd });
-    }
-    servers.retain(Server::works);
+    assert!(servers.first().is_some_and(|server| server.name == BARE_C), "no bare C");
     servers
 }
 
-fn server(name: &str, command: &str) -> Server {
+fn server(command: &str) -> Server {
     let mut command: Vec<String> = command.split_whitespace().map(String::from).collect();
     if let Some(program) = which(&command[0]) {
         command[0] = program.to_str().expect("UTF-8 path").into();
     }
-    let rot13 = command.iter().any(|word| word.ends_with("rot13") || word.ends_with("rot13-musl"));
-    let name = name.into();
-    Server { name, command, rot13, longest: usize::MAX, tells: false, processes: 1, port: None }
+    let (name, class) = (String::new(), Class::Other);
+    Server { name, class, command, rot13: false, tells: false, port: None }
 }
 
-/// The processes of `-j 0`: one for each processor, and who watches them.
-fn acceptors() -> usize {
-    match common::processors().len() {
-        1 => 1,
-        n => n.min(64) + 1,
-    }
+fn binary() -> String {
+    common::command_line(&[]).join(" ")
+}
+
+fn forkline(binary: &str, service: &str) -> Server {
+    server(&format!("{binary} -c 4096 SHARE {service} PORT")).telling()
+}
+
+fn bare_c() -> Made {
+    let options = "-O2 -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables \
+        -fpie -static-pie -nostdlib \
+        -Wl,--no-dynamic-linker,--build-id=none,-z,noseparate-code,-z,norelro";
+    let program = compile(&cc(), options, "floor", "floor")?;
+    Ok(server(&format!("{program} PORT SHARE")).telling().judged())
+}
+
+fn cc() -> String {
+    env::var("CC").unwrap_or("cc".into())
+}
+
+/// The C's echo, which takes its port as an argument.
+fn c(compiler: &str, program: &str) -> Made {
+    let program = compile(compiler, "-O2", "echo", program)?;
+    Ok(server(&format!("{program} PORT")))
+}
+
+fn compile(compiler: &str, options: &str, source: &str, program: &str) -> Result<String, String> {
+    let program = path(program);
+    let source = format!("{}/tests/c/{source}.c", env!("CARGO_MANIFEST_DIR"));
+    run(&format!("{compiler} {options} -o {program} {source}"))?;
+    Ok(program)
+}
+
+fn go() -> Made {
+    let program = path("goecho");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/goecho.go");
+    run(&format!("go build -o {program} {source}"))?;
+    Ok(server(&format!("{program} PORT")).judged())
+}
+
+/// With a lock file and a target directory of its own: what tokio needs of other
+/// crates must not reach the server.
+fn tokio() -> Made {
+    let cargo = env::var("CARGO").unwrap_or("cargo".into());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/tokio/Cargo.toml");
+    let target = path("tokio");
+    let options = "build --quiet --release --locked --config net.retry=0";
+    run(&format!("{cargo} {options} --manifest-path {manifest} --target-dir {target}"))?;
+    Ok(server(&format!("{target}/release/tokioecho PORT")))
+}
+
+fn tcpserver() -> Made {
+    present("tcpserver")?;
+    let options = "-H -R -l localhost -b 1024 -c 4096";
+    Ok(server(&format!("tcpserver {options} 0.0.0.0 PORT /bin/cat")).slow())
+}
+
+fn socat() -> Made {
+    present("socat")?;
+    let listen = "TCP4-LISTEN:PORT,fork,reuseaddr,backlog=1024";
+    Ok(server(&format!("socat {listen} EXEC:/bin/cat")).slow())
+}
+
+/// Its own echo, which has a process for each connection.
+fn inetd() -> Made {
+    present("inetd")?;
+    let config = path("inetd.conf");
+    fs::write(&config, "127.0.0.1:echo stream tcp nowait.1000000 root internal\n").unwrap();
+    let inetd = server(&format!("inetd -i -q 1024 -R 1000000 {config}")).slow();
+    Ok(Server { port: Some(7), ..inetd })
 }
 
 fn path(name: &str) -> String {
     directory().join(name).to_str().expect("UTF-8 path").into()
 }
 
-pub fn installed(program: &str, what: &str) -> bool {
-    let found = which(program).is_some();
-    if !found {
-        eprintln!("skipped: {what}: no {program} here");
-    }
-    found
+pub fn present(program: &str) -> Result<(), String> {
+    which(program).map(|_| ()).ok_or(format!("no {program} here"))
 }
 
 /// As a shell finds it; daemons are where an ordinary user's PATH does not lead.
-fn which(program: &str) -> Option<PathBuf> {
+pub fn which(program: &str) -> Option<PathBuf> {
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
     env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-fn run(command: &mut Command) {
-    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-/// The C program `tests/c/<name>.c`, which takes its port from a variable if
-/// it takes no argument.
-fn compile(compiler: &str, name: &str, library: &str) -> String {
-    let port = "-DSERV_PORT=atoi(getenv(\"SERV_PORT\"))";
-    build(compiler, name, &format!("{name}{}", library.replace(' ', "-")), &["-O2", port])
-}
-
-fn floor() -> String {
-    let cc = env::var("CC").unwrap_or("cc".into());
-    let options = [
-        "-O2",
-        "-ffreestanding",
-        "-fno-stack-protector",
-        "-fno-asynchronous-unwind-tables",
-        "-fpie",
-        "-static-pie",
-        "-nostdlib",
-        "-Wl,--no-dynamic-linker,--build-id=none,-z,noseparate-code,-z,norelro",
-    ];
-    build(&cc, "floor", "floor", &options) + " PORT"
-}
-
-fn build(compiler: &str, source: &str, program: &str, options: &[&str]) -> String {
-    let program = path(program);
-    let source = format!("{}/tests/c/{source}.c", env!("CARGO_MANIFEST_DIR"));
-    let mut words = compiler.split_whitespace();
-    let mut cc = Command::new(words.next().unwrap_or("cc"));
-    run(cc.args(words).args(options).args(["-o", &program, &source]));
-    program
+/// Runs a compiler; what it says is the reason when it fails.
+fn run(command: &str) -> Result<(), String> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    present(words[0])?;
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(text.trim().replace('\n', " "));
+    }
+    Ok(())
 }
 
 impl Server {
     fn telling(self) -> Server {
         Server { tells: true, ..self }
+    }
+
+    fn judged(self) -> Server {
+        Server { class: Class::Judged, ..self }
+    }
+
+    fn slow(self) -> Server {
+        Server { class: Class::Slow, ..self }
     }
 
     /// What a client sends and what it gets back.
@@ -174,13 +217,20 @@ impl Server {
         fs::metadata(&self.command[0]).expect("the program is there").len()
     }
 
+    /// Several can listen on one port.
+    pub fn shares(&self) -> bool {
+        self.command.iter().any(|word| word == "SHARE")
+    }
+
     /// A peer may be installed and yet not be able to serve here.
-    fn works(&self) -> bool {
-        let running = self.start();
-        if running.is_none() {
-            eprintln!("skipped: {}: it does not start here", self.name);
+    fn tried(mut self) -> Made {
+        let running = self.start().ok_or("it does not start here")?;
+        running.end();
+        if self.shares() && self.start_shared(free_port(), 0).is_none() {
+            println!("skipped: {}, pinned: it cannot share a port", self.name);
+            self.command.retain(|word| word != "SHARE");
         }
-        running.map(Running::end).is_some()
+        Ok(self)
     }
 
     /// Starts it and returns when it accepts connections; nothing if it does
@@ -190,22 +240,35 @@ impl Server {
     }
 
     /// The same as the argument of another program, a tracer.
-    #[expect(clippy::zombie_processes, reason = "`Running` waits, by wait4")]
     pub fn start_under(&self, tracer: &[&str]) -> Option<Running> {
-        let port = self.port.unwrap_or_else(free_port);
-        let words = self.command.iter().map(|word| word.replace("PORT", &port.to_string()));
+        let mut running = self.launch(tracer, self.port.unwrap_or_else(free_port), None)?;
+        if !tracer.is_empty() {
+            running.pid = common::children_of(running.pid)[0];
+            running.at_rest = 2;
+        }
+        Some(running)
+    }
+
+    /// One of several on the same port, kept on one processor.
+    pub fn start_shared(&self, port: u16, processor: usize) -> Option<Running> {
+        self.launch(&[], port, Some(processor))
+    }
+
+    #[expect(clippy::zombie_processes, reason = "`Running` waits, by wait4")]
+    fn launch(&self, tracer: &[&str], port: u16, processor: Option<usize>) -> Option<Running> {
+        let words = self.command.iter().filter(|word| *word != "SHARE" || processor.is_some());
+        let words =
+            words.map(|word| word.replace("PORT", &port.to_string()).replace("SHARE", "-r"));
         let words: Vec<String> = tracer.iter().map(|&word| word.into()).chain(words).collect();
         let mut command = Command::new(&words[0]);
         // Without cargo's LD_LIBRARY_PATH, which every exec would search.
-        command.args(&words[1..]).env_clear().env("SERV_PORT", port.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(&words[1..]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(if self.tells { Stdio::piped() } else { Stdio::null() });
-        let begin = shared_clock();
-        // SAFETY: prctl and clock_gettime are async-signal-safe.
+        // SAFETY: prctl and sched_setaffinity are async-signal-safe.
         unsafe {
-            command.process_group(0).pre_exec(|| {
+            command.process_group(0).pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                begin.store(nanoseconds(), Ordering::Relaxed);
+                processor.into_iter().for_each(client::stay_on);
                 Ok(())
             })
         };
@@ -213,25 +276,14 @@ impl Server {
         let stderr = child.stderr.take().map(BufReader::new);
         let pid = child.id();
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        let mut running = Running { address, pid, group: pid, ready: 0, at_rest: 1, stderr };
-        running.wait_until_ready().then_some(())?;
-        running.ready = nanoseconds() - begin.load(Ordering::Relaxed);
-        if !tracer.is_empty() {
-            running.pid = common::children_of(pid)[0];
-            running.at_rest = 2;
-        }
-        if self.tells {
-            let at_rest = || running.processes().len() - usize::from(!tracer.is_empty());
-            common::wait_for("all its processes are there", || at_rest() >= self.processes);
-            running.at_rest = running.processes().len();
-        }
-        Some(running)
+        let mut running = Running { address, pid, group: pid, at_rest: 1, stderr };
+        running.wait_until_ready().then_some(running)
     }
 }
 
 /// Below the range that the kernel takes clients' ports from, so that no old
 /// connection can be in the way.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(10000..32768);
         if TcpListener::bind(("::", port)).is_ok() && TcpListener::bind(("0.0.0.0", port)).is_ok() {
@@ -240,56 +292,22 @@ fn free_port() -> u16 {
     }
 }
 
-/// A word that a child can tell its parent in.
-fn shared_clock() -> &'static AtomicU64 {
-    static PAGE: AtomicU64 = AtomicU64::new(0);
-    if PAGE.load(Ordering::Relaxed) == 0 {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a new mapping, wherever the kernel likes.
-        let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
-        assert_ne!(page, libc::MAP_FAILED);
-        PAGE.store(page as u64, Ordering::Relaxed);
-    }
-    // SAFETY: the page is never unmapped, and its bytes are zeros or a number.
-    unsafe { &*(PAGE.load(Ordering::Relaxed) as *const AtomicU64) }
-}
-
-fn nanoseconds() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel fills it.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 /// A server that accepts connections. Dropping it kills all its group.
 pub struct Running {
     pub address: SocketAddrV4,
     pub pid: u32,
     group: u32,
-    /// Nanoseconds from exec to the readiness line, or where there is none to
-    /// the first connection.
-    pub ready: u64,
     /// How many processes it is without a client.
     at_rest: usize,
     stderr: Option<BufReader<ChildStderr>>,
 }
 
 /// What a server and the children that it has waited for have used (getrusage(2)).
-#[derive(Clone, Copy)]
+/// The kernel splits the time into user and system by ticks; the sum, which alone
+/// is used, it has in nanoseconds.
 pub struct Usage {
     pub microseconds: f64,
     pub faults: f64,
-    pub voluntary: f64,
-    pub involuntary: f64,
-}
-
-/// What its processes have used so far, those that have ended left out.
-#[derive(Clone, Copy, Default)]
-pub struct Scheduled {
-    pub microseconds: f64,
-    pub voluntary: f64,
-    pub involuntary: f64,
 }
 
 impl Running {
@@ -335,18 +353,17 @@ impl Running {
         Usage {
             microseconds: microseconds(usage.ru_utime) + microseconds(usage.ru_stime),
             faults: usage.ru_minflt as f64,
-            voluntary: usage.ru_nvcsw as f64,
-            involuntary: usage.ru_nivcsw as f64,
         }
     }
 
-    /// Shows what it wrote after its first line: nothing, if all is well.
+    /// Shows what it wrote after its first line: of its end only, if all is well.
     fn complaints(&mut self) {
         let mut text = String::new();
         if let Some(mut stderr) = self.stderr.take() {
             let _ = stderr.read_to_string(&mut text);
         }
-        eprint!("{text}");
+        let told = text.lines().filter(|line| !line.starts_with("forkline: drain"));
+        told.for_each(|line| eprintln!("{line}"));
     }
 
     /// It and all that it has started, which have stayed in its process group.
@@ -354,32 +371,29 @@ impl Running {
         common::members_of(self.group)
     }
 
-    /// CPU time and context switches of its processes (proc(5); in the first
-    /// number of schedstat are nanoseconds on a CPU).
-    pub fn scheduled(&self) -> Scheduled {
-        let mut sum = Scheduled::default();
+    /// Microseconds on a processor of its processes so far, those that have
+    /// ended left out (proc(5): schedstat has nanoseconds).
+    pub fn microseconds(&self) -> f64 {
+        let mut sum = 0.0;
         for pid in self.processes() {
             let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
             for thread in threads.flatten() {
-                let read = |file| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
-                let (schedstat, status) = (read("schedstat"), read("status"));
-                let time = schedstat.split(' ').next().and_then(|n| n.parse::<f64>().ok());
-                sum.microseconds += time.unwrap_or(0.0) / 1e3;
-                sum.voluntary += field(&status, "voluntary_ctxt_switches:");
-                sum.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
+                let schedstat = fs::read_to_string(thread.path().join("schedstat"));
+                sum += field(&schedstat.unwrap_or_default(), "") / 1e3;
             }
         }
         sum
     }
 
-    /// KiB of memory of its processes, shared pages divided among those that
-    /// have them, and KiB of their page tables.
-    pub fn memory(&self) -> (f64, f64) {
+    /// KiB of its processes: page tables, pages that one alone has, and PSS, in
+    /// which shared pages are divided among those that have them.
+    pub fn memory(&self) -> [f64; 3] {
         let read =
             |pid, file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        self.processes().iter().fold((0.0, 0.0), |(pss, tables), pid| {
+        self.processes().iter().fold([0.0; 3], |[tables, own, pss], pid| {
             let (rollup, status) = (read(pid, "smaps_rollup"), read(pid, "status"));
-            (pss + field(&rollup, "Pss:"), tables + field(&status, "VmPTE:"))
+            let private = field(&rollup, "Private_Clean:") + field(&rollup, "Private_Dirty:");
+            [tables + field(&status, "VmPTE:"), own + private, pss + field(&rollup, "Pss:")]
         })
     }
 }
@@ -402,11 +416,4 @@ impl Drop for Running {
 pub fn field(text: &str, name: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0.0)
-}
-
-/// The first line of what a command prints, for the record of the machine.
-pub fn first_line(command: &str, argument: impl AsRef<OsStr>) -> String {
-    let output = Command::new(command).arg(argument).output();
-    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or_default().into()
 }

@@ -1,13 +1,15 @@
 /*
- * The floor of `make bench`: an echo server that forks for each connection and
- * does nothing else. It makes the C's system calls itself, without a library,
- * checks nothing and knows no lines. Usage: floor PORT
+ * Bare C, which `make bench` compares all others with: an echo server that forks
+ * for each connection and does nothing else. It makes the C's system calls itself,
+ * without a library, checks nothing and knows no lines. Usage: floor PORT [-r]
+ * With -r others may listen on the same port.
  */
 #include <asm/signal.h>
 #include <asm/unistd.h>
 #include <linux/in6.h>
 
 enum { AF_INET6 = 10, SOCK_STREAM = 1, SOL_SOCKET = 1, SO_REUSEADDR = 2, WNOHANG = 1 };
+enum { SO_REUSEPORT = 15 };
 
 #if defined(__x86_64__)
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n call run\n"
@@ -46,9 +48,9 @@ static void reap(int sig)
 }
 
 /* Listens on both families, and tells where by the line that forkline has. */
-static long open_listenfd(const char *digits)
+static long open_listenfd(const char *digits, int shared)
 {
-    char line[] = "floor: echo listening on [::]:00000\n";
+    char line[] = "bare C: echo listening on [::]:00000\n";
     struct sockaddr_in6 addr = {.sin6_family = AF_INET6};
     unsigned on = 1, size = sizeof(addr), port = 0;
 
@@ -57,6 +59,8 @@ static long open_listenfd(const char *digits)
     addr.sin6_port = __builtin_bswap16(port);
     long listenfd = CALL(socket, AF_INET6, SOCK_STREAM);
     CALL(setsockopt, listenfd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (shared)
+        CALL(setsockopt, listenfd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
     CALL(bind, listenfd, &addr, sizeof(addr));
     CALL(listen, listenfd, 1024);
     CALL(getsockname, listenfd, &addr, &size);
@@ -78,7 +82,7 @@ __attribute__((noreturn, used)) static void run(char **stack)
     chld.restorer = restorer;
     chld.mask = 0;
     CALL(rt_sigaction, SIGCHLD, &chld, 0, sizeof(chld.mask));
-    long listenfd = open_listenfd(stack[2]);
+    long listenfd = open_listenfd(stack[2], stack[3] != 0);
     for (;;) {
         long connfd = CALL(accept, listenfd);
         if (CALL(clone, SIGCHLD) == 0) {

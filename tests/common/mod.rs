@@ -73,6 +73,7 @@ impl Server {
 
     /// The same, but it may never be ready: its port is 0 for now.
     pub fn launch(command: &mut Command) -> Server {
+        take_signals();
         take_hangups();
         let mut child = command.process_group(0).spawn().expect("server starts");
         let stdout = Collected::from(child.stdout.take());
@@ -219,8 +220,18 @@ pub fn close_at_start(command: &mut Command, fd: i32) -> &mut Command {
     }
 }
 
+/// What is started from here on does not ignore the signals that a script or
+/// nohup(1) makes its commands ignore.
+fn take_signals() {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        // SAFETY: it is the default for each of them.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 /// Runs a command that ends by itself, at most DEADLINE long.
 pub fn run(command: &mut Command) -> Output {
+    take_signals();
     command.stdin(Stdio::null()).process_group(0);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));

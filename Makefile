@@ -37,7 +37,7 @@ EMULATOR  = qemu-aarch64-static
 # What looks at system calls by strace, or at memory, says that it is skipped.
 ARM_SKIP  = deploy:: parent_and_child_are_filtered any_other_call_is_fatal \
 	a_signal_to_a_child every_signal_to_a_child out_of_memory out_of_processes \
-	a_port_without_permission
+	a_port_without_permission a_standard_error_that_nobody_reads_stops
 
 all:   ## build target/release/forkline
 	$(CARGO) build --release --locked

@@ -186,7 +186,6 @@ mod filter {
         ("clock_gettime", SYS_clock_gettime, [999, 0, 0, 0, 0, 0], -EINVAL),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, 0, 0, 0], -EBADF),
-        ("restart_syscall", SYS_restart_syscall, [0; 6], -EINTR),
         ("SO_LINGER", SYS_setsockopt, [999, SOL_SOCKET as u64, SO_LINGER as u64, 0, 8, 0], -EBADF),
         (
             "SO_RCVTIMEO",

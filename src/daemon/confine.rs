@@ -45,15 +45,17 @@ const CALLS: &[c_long] = &[
     SYS_clock_gettime,
     SYS_ppoll,
     SYS_pwritev2,
-    SYS_restart_syscall,
     SYS_getpid,
     // No call: a debugger that cancels a call makes this of it.
     -1,
 ];
 
-/// The calls with certain arguments only: for each, the index of an argument and
-/// the values that it may have. No values: it must be above 0.
-const RULES: &[(c_long, &[(usize, &[i32])])] = &[
+/// The index of an argument, and the values that it may have. No values: it must
+/// be above 0.
+type Argument = (usize, &'static [i32]);
+
+/// The calls with certain arguments only.
+const RULES: &[(c_long, &[Argument])] = &[
     // No thread, no namespace.
     (SYS_clone, &[(0, &[SIGCHLD])]),
     // The end of a connection.

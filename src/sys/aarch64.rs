@@ -15,7 +15,9 @@ unsafe extern "C" fn _start() -> ! {
         "mov x29, xzr",                   // the outermost frame (AAPCS64, 6.4.6)
         "mov x30, xzr",
         "mov x0, sp",                     // the first argument of `start`
-        "adrp x1, {memory} + {size}",     // the end of the program's own stack
+        // The end of the program's own stack. The buffer begins there: the second
+        // argument.
+        "adrp x1, {memory} + {size}",
         "add x1, x1, :lo12:{memory} + {size}",
         "mov sp, x1",
         "b {start}",

@@ -39,7 +39,7 @@ impl Line<'_> {
     pub fn strerror(&mut self, errno: i32) -> &mut Self {
         match find(errno) {
             Some(text) => self.bytes(text),
-            None => self.num(errno as usize),
+            None => self.str("errno ").num(errno as usize),
         }
     }
 }

@@ -38,15 +38,15 @@ unsafe extern "Rust" {
 ///
 /// # Safety
 ///
-/// `stack` is the stack pointer that the kernel set; this is called once.
-pub unsafe extern "C" fn start(stack: *const usize) -> ! {
+/// `stack` is the stack pointer that the kernel set, `buf` is `MEMORY.buf`, and
+/// this is called once.
+pub unsafe extern "C" fn start(stack: *const usize, buf: *mut Buf) -> ! {
     KERNEL_STACK.set(stack as usize);
     // SAFETY: argc stands first, then argv and a null pointer, then envp
     // (execve(2); the ABI's process start).
     let (args, env) = unsafe { (stack.add(1), stack.add(*stack + 2)) };
     // SAFETY: `start` is called once, so this is the only reference.
-    let buf = unsafe { &mut *(&raw mut MEMORY.buf) };
-    main(Strings(args.cast()), Strings(env.cast()), buf)
+    main(Strings(args.cast()), Strings(env.cast()), unsafe { &mut *buf })
 }
 
 /// argv or envp, as bytes.

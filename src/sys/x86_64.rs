@@ -15,6 +15,7 @@ unsafe extern "C" fn _start() -> ! {
         "xor ebp, ebp",                       // the outermost frame (ABI, 3.4.1)
         "mov rdi, rsp",                       // the first argument of `start`
         "lea rsp, [rip + {memory} + {size}]", // the end of the program's own stack
+        "mov rsi, rsp",                       // the buffer begins there: the second argument
         "call {start}",
         memory = sym MEMORY,
         size = const STACK,

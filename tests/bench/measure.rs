@@ -194,7 +194,7 @@ fn pinned(server: &Server, effort: &Effort) -> Numbers {
     let start = |processor| server.start_shared(port, processor).expect("it starts");
     let running: Vec<Running> = common::processors().into_iter().map(start).collect();
     let each = connections_everywhere(running[0].address, server, effort);
-    running.into_iter().for_each(|running| drop(running.end()));
+    running.into_iter().for_each(|running| _ = running.end());
     vec![("one".into(), one), ("each".into(), each), ("gain".into(), each / one)]
 }
 

@@ -17,7 +17,7 @@ DESTDIR =
 bindir  = $(PREFIX)/bin
 mandir  = $(PREFIX)/share/man/man8
 unitdir = $(PREFIX)/lib/systemd/system
-UNITS   = forkline@.service forkline@.socket
+UNITS   = forkline@.service forkline@.socket forkline-cpu@.service
 
 # The container engine that is there.
 ENGINE  = $(firstword $(foreach e,podman buildah docker,$(shell command -v $e)) podman)

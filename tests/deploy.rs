@@ -60,6 +60,7 @@ fn it_installs_and_uninstalls() {
         files(&stage),
         [
             "/opt/line/bin/forkline",
+            "/opt/line/lib/systemd/system/forkline-cpu@.service",
             "/opt/line/lib/systemd/system/forkline@.service",
             "/opt/line/lib/systemd/system/forkline@.socket",
             "/opt/line/share/man/man8/forkline.8",
@@ -68,10 +69,12 @@ fn it_installs_and_uninstalls() {
     let installed = stage.join("opt/line/bin/forkline");
     assert_eq!(fs::read(&installed).expect("installed"), fs::read(BINARY).expect("binary"));
     assert_eq!(fs::metadata(&installed).expect("installed").permissions().mode() & 0o777, 0o755);
-    let unit = stage.join("opt/line/lib/systemd/system/forkline@.service");
-    let unit = fs::read_to_string(unit).expect("unit");
-    assert!(unit.contains("ExecStart=/opt/line/bin/forkline "), "{unit}");
-    assert!(!unit.contains("/usr/local"), "{unit}");
+    for unit in ["forkline@.service", "forkline-cpu@.service"] {
+        let unit = stage.join("opt/line/lib/systemd/system").join(unit);
+        let unit = fs::read_to_string(unit).expect("unit");
+        assert!(unit.contains("ExecStart=/opt/line/bin/forkline "), "{unit}");
+        assert!(!unit.contains("/usr/local"), "{unit}");
+    }
     make(&["uninstall", &destination, "PREFIX=/opt/line"]);
     assert_eq!(files(&stage), [""; 0]);
 }
@@ -126,14 +129,17 @@ fn systemd_finds_no_fault_with_the_units() {
     let units = stage.join("lib/systemd/system");
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "forkline@7007.service", "forkline@7007.socket"]);
+    verify.arg("forkline-cpu@0.service");
     verify.env("SYSTEMD_UNIT_PATH", format!("{}:", units.display()));
     is_silent(verify.env("MANPATH", stage.join("share/man")));
-    // An exposure of at most 1.0.
-    let mut security = Command::new("systemd-analyze");
-    security.args(["security", "--offline=true", "--threshold=10"]);
-    let table = succeeds(security.arg(units.join("forkline@.service")));
-    let score = table.lines().find(|line| line.contains("Overall exposure level"));
-    assert!(score.is_some(), "{table}");
+    // The exposure that deploy/README.md gives, in tenths.
+    for (unit, most) in [("forkline@.service", 2), ("forkline-cpu@.service", 11)] {
+        let mut security = Command::new("systemd-analyze");
+        security.args(["security", "--offline=true", &format!("--threshold={most}")]);
+        let table = succeeds(security.arg(units.join(unit)));
+        let score = table.lines().find(|line| line.contains("Overall exposure level"));
+        assert!(score.is_some(), "{table}");
+    }
 }
 
 #[test]
@@ -175,6 +181,9 @@ fn the_units_serve_under_systemd() {
     assert!(lines.contains(&"NoNewPrivs:\t1"), "{report}");
     assert!(lines.contains(&"Seccomp:\t2"), "{report}");
     assert!(lines.contains(&"success"), "{report}");
+    let shared = lines.iter().filter(|line| line.contains("/forkline --reuse-port -v echo 7008 "));
+    assert_eq!(shared.count(), 2, "{report}");
+    assert!(lines.contains(&"shared") && lines.contains(&"0 2 failed "), "{report}");
     let uid = lines.iter().find(|line| line.starts_with("Uid:")).expect("Uid");
     assert!(!uid.split('\t').any(|id| id == "0"), "{report}");
 }

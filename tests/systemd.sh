@@ -52,6 +52,9 @@ try() {
 [Service]
 Environment=SERVICE=rot13 "OPTIONS=-v -t 60"
 END
+    mkdir -p /etc/systemd/system/forkline-cpu@.service.d
+    printf '[Service]\nEnvironment=PORT=7008 OPTIONS=-v\n' \
+        >/etc/systemd/system/forkline-cpu@.service.d/try.conf
     systemctl start forkline@7007.socket forkline@50005.socket
     printf 'echo\n' | socat -t5 - tcp:127.0.0.1:7007
     printf 'Hello\n' | socat -t5 - 'tcp:[::1]:50005'
@@ -64,6 +67,28 @@ END
     grep -E '^(Uid|CapBnd|NoNewPrivs|Seccomp):' "/proc/$pid/status"
     systemctl stop forkline@50005.service 2>&-
     systemctl show -P Result forkline@50005.service
+
+    # A server on each of two processors, or twice the same if there is one.
+    last=$(($(nproc --all) - 1))
+    systemctl start forkline-cpu@0.service "forkline-cpu@$last.service"
+    printf 'shared\n' | socat -t5 - tcp:127.0.0.1:7008
+    for cpu in 0 "$last"; do
+        pid=$(systemctl show -P MainPID "forkline-cpu@$cpu.service")
+        tr '\0' ' ' <"/proc/$pid/cmdline"
+        grep Cpus_allowed_list "/proc/$pid/status"
+        systemctl stop "forkline-cpu@$cpu.service"
+        systemctl show -P Result "forkline-cpu@$cpu.service"
+    done
+    # A wrong command line is not tried again.
+    mkdir -p /etc/systemd/system/forkline-cpu@0.service.d
+    printf '[Service]\nEnvironment=SERVICE=neither\n' \
+        >/etc/systemd/system/forkline-cpu@0.service.d/wrong.conf
+    systemctl daemon-reload
+    systemctl start forkline-cpu@0.service
+    sleep 0.5
+    systemctl show -P ExecMainStatus -P NRestarts -P ActiveState forkline-cpu@0.service |
+        tr '\n' ' '
+    echo
 }
 
 case $1 in

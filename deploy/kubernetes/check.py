@@ -8,9 +8,9 @@ import sys
 import kubernetes_validate
 import yaml
 
-# From README.md, "What a connection holds".
-WORST_KIB, SILENT_KIB = 460, 65
-# By the profile, from Kubernetes 1.32 on.
+# From README.md, "Memory of a connection".
+WORST_KIB, SILENT_KIB = 460, 60
+# The profile allows these from Kubernetes 1.32 on.
 SYSCTLS = {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
 
 

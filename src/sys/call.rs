@@ -186,7 +186,7 @@ static FIRST: u8 = 0;
 /// MADV_DONTFORK).
 pub fn dont_fork_beyond(end: *const u8) {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    for (from, len) in [(0, start), (end, end.wrapping_neg() & !4095)] {
+    for (from, len) in [(0, start), (end, (usize::MAX - end) & !4095)] {
         // SAFETY: it changes no memory of this process. It fails with ENOMEM
         // where nothing is mapped, and does the rest.
         unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };

@@ -9,6 +9,7 @@ pub mod exercise;
 pub mod grade;
 pub mod inject;
 pub mod lesson;
+pub mod lines;
 pub mod page;
 pub mod picture;
 pub mod program;
@@ -22,6 +23,7 @@ use calls::Trace;
 use cost::Figure;
 use inject::Subject;
 use lesson::Check;
+use lines::{Group, Mirror};
 use program::{Build, Limits, Program};
 use source::{File, Pair};
 use std::fs;
@@ -94,8 +96,8 @@ impl Side {
 pub struct Comparison {
     pub sides: Vec<Side>,
     pub rust: Vec<File>,
-    /// What is wrong with pairs.txt.
-    pub faults: Vec<String>,
+    /// What lines.txt says, and what is wrong with it.
+    pub mirror: Mirror,
     /// Rust that no C corresponds to.
     pub rust_alone: Vec<Pair>,
     /// The README's table of differences.
@@ -116,22 +118,29 @@ pub fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp").into()
 }
 
-pub fn table() -> Vec<Pair> {
-    source::pairs(include_str!("pairs.txt"))
+pub fn table() -> Vec<Group> {
+    lines::groups(include_str!("lines.txt"))
 }
 
-/// src/main.rs and the other files that the pairs name.
-pub fn rust_files(pairs: &[Pair]) -> Vec<File> {
+/// What lines.txt says of the project's own files.
+pub fn mirror() -> Mirror {
+    let groups = table();
+    lines::mirror(&groups, &c_files(), &rust_files(&groups))
+}
+
+/// src/main.rs and the other files that the table names.
+pub fn rust_files(groups: &[Group]) -> Vec<File> {
     let mut names = vec!["main.rs"];
-    for (name, _) in pairs.iter().flat_map(|pair| &pair.rust) {
+    for (name, _) in groups.iter().flat_map(|group| &group.pair.rust) {
         if !names.contains(&&**name) {
             names.push(name);
         }
     }
-    names
-        .iter()
-        .map(|name| File::read(&project("src").join(name)).expect("a source file"))
-        .collect()
+    let read = |name: &&str| {
+        let file = File::read(&project("src").join(name)).expect("a source file");
+        File { name: (*name).into(), ..file }
+    };
+    names.iter().map(read).collect()
 }
 
 /// The C that forkline follows.
@@ -145,9 +154,10 @@ pub fn compare(settings: &Settings) -> Comparison {
     for directory in [&settings.out, &settings.scratch] {
         fs::create_dir_all(directory).expect("the directories of the page");
     }
-    let pairs = table();
+    let mirror = mirror();
+    let pairs = &mirror.pairs;
     let judge = |(service, c): &(&'static str, PathBuf)| {
-        let mut side = new_side(service, c, &pairs);
+        let mut side = new_side(service, c, pairs);
         let built = judge(&mut side, settings, begin);
         (side, built)
     };
@@ -166,12 +176,11 @@ pub fn compare(settings: &Settings) -> Comparison {
         sides.push(side);
     }
     progress("");
-    let rust = rust_files(&pairs);
     Comparison {
         sides,
-        faults: source::faults(&pairs, &c_files(), &rust),
-        rust,
+        rust: rust_files(&table()),
         rust_alone: pairs.iter().filter(|pair| pair.c.is_empty()).cloned().collect(),
+        mirror,
         differences: differences(&fs::read_to_string(project("README.md")).unwrap_or_default()),
         charts: charts(&target().join("bench")),
         seconds: begin.elapsed().as_secs_f64(),

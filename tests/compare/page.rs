@@ -6,6 +6,7 @@ use super::calls::{self, Call, Trace};
 use super::cost::{Figure, median};
 use super::exercise::{EXERCISES, Exercise};
 use super::inject::{Outcome, Process, Row as Fault};
+use super::lines;
 use super::picture;
 use super::source::{self, File, Pair, escape};
 use super::verdict::{self, Cell, Colour, PARTS};
@@ -157,7 +158,7 @@ fn cell_html(cell: &Cell) -> String {
 fn source_part(comparison: &Comparison) -> String {
     let mut html = String::from(
         "<p class=lead>Each function of the C beside its mirror. Lines that say the same are level. \
-A tinted line has no line opposite it that does.</p>",
+A tinted line has no line on the other side that does; point at it for the reason.</p>",
     );
     for side in &comparison.sides {
         let _ = write!(html, "<h3>{}</h3>", side.service);
@@ -242,7 +243,11 @@ fn pair_html(
         r_places.extend(places);
     }
     let texts = |lines: &[Line<'_>]| lines.iter().map(|l| l.text.to_owned()).collect::<Vec<_>>();
-    let rows = source::level(&texts(&c), &texts(&r), pairs);
+    let numbered = |lines: &[Line<'_>]| {
+        lines.iter().map(|l| (l.number, l.text.to_owned())).collect::<Vec<_>>()
+    };
+    let rows = lines::level(pair, &numbered(&c), &numbered(&r))
+        .unwrap_or_else(|| source::level(&texts(&c), &texts(&r), pairs));
 
     let place = |places: &[String], none: &str| match places {
         [] => format!("<span class=none>{none}</span>"),
@@ -258,8 +263,8 @@ fn pair_html(
 <div id=\"{}\">{why}<div class=both style=\"--rows:{}\">{}{}</div>{}</div></details>",
         escape(&id),
         rows.len().max(1),
-        column(&c, rows.iter().map(|row| (row.c, row.same)), "c"),
-        column(&r, rows.iter().map(|row| (row.rust, row.same)), "rust"),
+        column(&c, rows.iter().map(|row| (row.c, row.same)), "c", pair),
+        column(&r, rows.iter().map(|row| (row.rust, row.same)), "rust", pair),
         exercises(prefix, &pair.c),
     )
 }
@@ -269,16 +274,22 @@ fn column(
     lines: &[Line],
     rows: impl Iterator<Item = (Option<usize>, bool)>,
     class: &str,
+    pair: &Pair,
 ) -> String {
+    let reasons = &pair.reasons[usize::from(class == "rust")];
     let mut html = format!("<pre class=\"side {class}\">");
     for (row, (index, same)) in rows.enumerate() {
         let Some(line) = index.map(|index| &lines[index]) else { continue };
         let indent = line.text.chars().take_while(|c| *c == ' ').count();
         let says = line.text.contains(|c: char| c.is_alphanumeric());
+        let same = if pair.level.is_empty() { same } else { !reasons.contains_key(&line.number) };
         let alone = if says && !same { " class=alone" } else { "" };
+        let why = reasons
+            .get(&line.number)
+            .map_or(String::new(), |why| format!(" title=\"{}\"", escape(&why.replace('`', ""))));
         let _ = write!(
             html,
-            "<code{alone} style=\"grid-row:{};--in:{}\" data-n={}>{}\n</code>",
+            "<code{alone}{why} style=\"grid-row:{};--in:{}\" data-n={}>{}\n</code>",
             row + 1,
             indent + 4,
             line.number,

@@ -156,6 +156,8 @@ pub struct File {
     pub lang: Lang,
     pub text: String,
     pub items: Vec<Item>,
+    /// What stands above the first item: imports. Its name is `head`.
+    pub head: Option<Item>,
 }
 
 /// A function, a type or a constant.
@@ -164,7 +166,8 @@ pub struct Item {
     pub name: String,
     /// Where it is declared.
     pub line: usize,
-    /// Its lines, with the comment above it.
+    /// Its lines, with the comment above it, and with code behind it that is in
+    /// no item, such as `#endif`.
     pub first: usize,
     pub last: usize,
 }
@@ -179,16 +182,18 @@ impl File {
 
     pub fn new(name: &str, text: String) -> File {
         let lang = if name.ends_with(".rs") { Lang::Rust } else { Lang::C };
-        File { name: name.into(), lang, items: items(&text, lang), text }
+        let (items, head) = items(&text, lang);
+        File { name: name.into(), lang, items, head, text }
     }
 
     pub fn item(&self, name: &str) -> Option<&Item> {
-        self.items.iter().find(|item| item.name == name)
+        self.items.iter().chain(&self.head).find(|item| item.name == name)
     }
 }
 
-/// The items at the top level, and for Rust those in an `impl`.
-fn items(text: &str, lang: Lang) -> Vec<Item> {
+/// The items at the top level, and for Rust those in an `impl`; and what stands
+/// above them.
+fn items(text: &str, lang: Lang) -> (Vec<Item>, Option<Item>) {
     let all = tokens(text, lang);
     let code: Vec<&Token> =
         all.iter().filter(|t| !matches!(t.kind, Kind::Space | Kind::Comment)).collect();
@@ -225,7 +230,18 @@ fn items(text: &str, lang: Lang) -> Vec<Item> {
             (start, body) = (i + 1, false);
         }
     }
-    items
+    // All code is in an item, or above them.
+    let line = |token: &&Token| token.line + token.text.matches('\n').count();
+    let end = |before: usize| code.iter().map(line).filter(|&line| line < before).max();
+    for i in 0..items.len() {
+        let next = items.get(i + 1).map_or(usize::MAX, |next| next.first);
+        items[i].last = items[i].last.max(end(next).unwrap_or(0));
+    }
+    let head = end(items.first().map_or(usize::MAX, |item| item.first)).map(|last| {
+        let first = code[0].line;
+        Item { name: "head".into(), line: first, first, last }
+    });
+    (items, head)
 }
 
 /// Whether the `{` that ends this begins what the item ends with.
@@ -284,8 +300,8 @@ fn comment_above(tokens: &[Token], mut line: usize) -> usize {
 
 // ---------------------------------------------------------------- pairs
 
-/// A line of pairs.txt.
-#[derive(Clone)]
+/// Items that mirror each other: a heading of lines.txt.
+#[derive(Clone, Default)]
 pub struct Pair {
     /// `echo.c`; empty for Rust that no C corresponds to.
     pub file: String,
@@ -293,85 +309,23 @@ pub struct Pair {
     /// File and name.
     pub rust: Vec<(String, String)>,
     pub why: String,
-}
-
-pub fn pairs(text: &str) -> Vec<Pair> {
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let pair = |line: &str| {
-        let [c, rust, why] = line.splitn(3, '|').map(str::trim).collect::<Vec<_>>()[..] else {
-            panic!("pairs.txt: not C | Rust | why: {line}");
-        };
-        let (file, c) = c.split_once(':').unwrap_or_default();
-        let rust = rust.split_whitespace().map(|name| {
-            let (file, name) = name.split_once(':').unwrap_or(("main.rs", name));
-            (file.to_owned(), name.to_owned())
-        });
-        Pair {
-            file: file.into(),
-            c: c.split_whitespace().map(String::from).collect(),
-            rust: rust.collect(),
-            why: why.into(),
-        }
-    };
-    lines.map(pair).collect()
-}
-
-/// What is wrong with the pairing of these files: nothing, if every item of
-/// the C has its mirror or a reason, and every item of main.rs its C or one.
-pub fn faults(pairs: &[Pair], c: &[File], rust: &[File]) -> Vec<String> {
-    let mut faults = Vec::new();
-    let rust_item = |(file, name): &(String, String)| {
-        rust.iter().find(|f| f.name == *file).and_then(|f| f.item(name))
-    };
-    for pair in pairs {
-        if (pair.c.is_empty() || pair.rust.is_empty()) && pair.why.is_empty() {
-            faults.push(format!("pairs.txt gives no reason for {:?} {:?}", pair.c, pair.rust));
-        }
-        let file = c.iter().find(|file| file.name == pair.file);
-        for name in pair.c.iter().filter(|name| file.and_then(|f| f.item(name)).is_none()) {
-            faults.push(format!("pairs.txt names `{name}`, which is not in {}", pair.file));
-        }
-        for missing in pair.rust.iter().filter(|rust| rust_item(rust).is_none()) {
-            let (rust_file, rust_name) = missing;
-            let which = match (file, &pair.c[..]) {
-                (Some(file), [_, ..]) => pair
-                    .c
-                    .iter()
-                    .filter_map(|name| {
-                        Some(format!(
-                            "{}:{} `{name}` has no mirror: ",
-                            file.name,
-                            file.item(name)?.line
-                        ))
-                    })
-                    .collect(),
-                _ => String::new(),
-            };
-            faults.push(format!("{which}pairs.txt names `{rust_name}`, not in src/{rust_file}"));
-        }
-    }
-    let paired = |file: &File, item: &Item| {
-        pairs.iter().any(|pair| match file.lang {
-            Lang::C => pair.file == file.name && pair.c.contains(&item.name),
-            Lang::Rust => pair.rust.contains(&(file.name.clone(), item.name.clone())),
-        })
-    };
-    for file in c.iter().chain(rust.iter().filter(|file| file.name == "main.rs")) {
-        for item in file.items.iter().filter(|item| !paired(file, item)) {
-            let what = if file.lang == Lang::C { "mirror" } else { "C counterpart" };
-            let place = format!("{}:{} `{}`", file.name, item.line, item.name);
-            faults.push(format!("{place} has no {what} and no reason in pairs.txt"));
-        }
-    }
-    faults
+    /// Which line of the C is level with which of the Rust, and how much that
+    /// matters. Empty for a C of the reader's own.
+    pub level: BTreeMap<(usize, usize), f64>,
+    /// The reasons of the lines that have no counterpart, of the C and of the Rust.
+    pub reasons: [BTreeMap<usize, String>; 2],
 }
 
 /// The pairs for a C file of the reader's own, which stands for `service`.c
 /// and may lack functions, or have others.
 pub fn pairs_for(pairs: &[Pair], service: &str, file: &File) -> Vec<Pair> {
     let own = format!("{service}.c");
+    let is_own = super::c_files().iter().any(|ours| ours.text == file.text);
     let mut mine: Vec<Pair> = pairs.iter().filter(|pair| pair.file == own).cloned().collect();
     for pair in &mut mine {
+        if !is_own {
+            (pair.level, pair.reasons) = Default::default();
+        }
         let (here, missing) = pair.c.iter().cloned().partition(|name| file.item(name).is_some());
         pair.c = here;
         if pair.c.is_empty() {
@@ -384,8 +338,8 @@ pub fn pairs_for(pairs: &[Pair], service: &str, file: &File) -> Vec<Pair> {
     mine.extend(others.map(|item| Pair {
         file: own.clone(),
         c: vec![item.name.clone()],
-        rust: vec![],
         why: why.clone(),
+        ..Pair::default()
     }));
     let line =
         |pair: &Pair| pair.c.iter().filter_map(|name| file.item(name)).map(|item| item.line).min();
@@ -395,7 +349,7 @@ pub fn pairs_for(pairs: &[Pair], service: &str, file: &File) -> Vec<Pair> {
 
 // ---------------------------------------------------------------- level lines
 
-/// What C and Rust call by different names, beside what pairs.txt says.
+/// What C and Rust call by different names, beside what lines.txt says.
 const SAME: &[(&str, &str)] = &[
     ("while", "loop"),
     ("read", "recv"),
@@ -405,23 +359,15 @@ const SAME: &[(&str, &str)] = &[
     ("if", "match"),
     ("switch", "match"),
     ("case", "b'"),
-    ("rc", "nread"),
     ("ch", "c"),
-    ("sigpipe", "pipe"),
-    ("sigchld", "child"),
-    ("sigign", "ignore"),
     ("recv", "rioreadlines"),
     ("send", "riowriten"),
-    ("rot13char", "rot13"),
     ("bufp", "usrbuf"),
     ("conn", "connfd"),
-    ("serveraddr", "addr"),
     ("riofd", "fd"),
     ("riocnt", "cnt"),
-    ("riobufptr", "taken"),
+    ("riobufptr", "bufptr"),
     ("riobuf", "buf"),
-    ("rioread", "recv"),
-    ("eintr", "intr"),
     ("nleft", "usrbuf"),
 ];
 
@@ -455,9 +401,13 @@ pub fn level(c: &[String], rust: &[String], pairs: &[Pair]) -> Vec<Level> {
             _ => shared,
         }
     };
+    rows(align(&c, &rust, gain))
+}
+
+/// What has no line opposite it shares the room between lines that have.
+pub fn rows(aligned: Vec<(Option<usize>, Option<usize>)>) -> Vec<Level> {
     let alone = |row: &(Option<usize>, Option<usize>)| row.0.is_none() || row.1.is_none();
     let mut rows: Vec<Level> = Vec::new();
-    let aligned = align(&c, &rust, gain);
     for run in aligned.chunk_by(|a, b| alone(a) && alone(b)) {
         let c: Vec<Option<usize>> = run.iter().map(|row| row.0).filter(Option::is_some).collect();
         let rust: Vec<Option<usize>> =

@@ -194,7 +194,8 @@ fn cost(side: &Side) -> Cell {
 impl Comparison {
     /// What a terminal is told: at most 25 lines.
     pub fn summary(&self) -> String {
-        let mut lines: Vec<String> = self.faults.iter().take(2).cloned().collect();
+        let mut lines: Vec<String> = self.mirror.faults.iter().take(2).cloned().collect();
+        lines.push(self.mirror.in_words());
         for side in &self.sides {
             lines.push(format!("{}: {}", side.service, side.path.display()));
             for cell in cells(side).iter().filter(|cell| cell.text != NOT_TRIED) {

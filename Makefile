@@ -1,5 +1,5 @@
-# forkline: what it takes to build, run, test and check it is cargo, a C
-# compiler and make.
+# Building, running, testing and checking forkline needs cargo, a C compiler and
+# make.
 
 CARGO   = cargo
 CC      = cc
@@ -19,22 +19,23 @@ mandir  = $(PREFIX)/share/man/man8
 unitdir = $(PREFIX)/lib/systemd/system
 UNITS   = forkline@.service forkline@.socket forkline-cpu@.service
 
-# The container engine that is there.
+# The first container engine that is installed.
 ENGINE  = $(firstword $(foreach e,podman buildah docker,$(shell command -v $e)) podman)
 IMAGE   = forkline:$(VERSION)
 IMAGEFLAGS =
 
-# A compiler with the core library for 64-bit Arm: rustup's, after `rustup
-# target add`, or Debian's, with libstd-rust-web-dev:arm64.
+# A compiler with the core library for 64-bit Arm: rustup's after `rustup target
+# add`, or Debian's with libstd-rust-web-dev:arm64.
 ARM       = aarch64-unknown-linux-gnu
 ARM_BIN   = $(TARGET)/$(ARM)/release/forkline
 ARM_CC    = aarch64-linux-gnu-gcc
 ARM_RUSTC = $(firstword $(foreach r,rustc /usr/bin/rustc,\
 	$(if $(wildcard $(shell $r --print sysroot)/lib/rustlib/$(ARM)),$r)) rustc)
 EMULATOR  = qemu-aarch64-static
-# Not in an emulator, which has no seccomp, keeps a few signals, has a thread of its
-# own, takes its file by name, and knows no subreapers; and not the other deployments.
-# What looks at system calls by strace, or at memory, says that it is skipped.
+# Tests that cannot run in an emulator: it has no seccomp and no subreapers, keeps a
+# few signals for itself, has a thread of its own, and opens the program by its name.
+# The deployments are tested without it. Tests that use strace or look at memory say
+# that they are skipped.
 ARM_SKIP  = deploy:: parent_and_child_are_filtered any_other_call_is_fatal \
 	a_signal_to_a_child every_signal_to_a_child out_of_memory out_of_processes \
 	a_port_without_permission a_standard_error_that_nobody_reads_stops
@@ -54,7 +55,7 @@ soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer
 bench:   ## measure it beside the C, a floor and other servers: some minutes
 	$(CARGO) bench --locked --bench bench
 
-# A reader's own C may warn.
+# Without -Werror: a reader's own C may cause warnings.
 compare: CFLAGS = -Wall -O2
 compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a page
 	ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
@@ -66,7 +67,7 @@ grade:   ## judge every C file in DIR (submissions), each on its own: target/gra
 	GRADE_DIR='$(DIR)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
 		$(CARGO) test --release --locked --test maker
 
-check:   ## formatting, lints, the C companions' warnings, the shell scripts
+check:   ## check formatting, lints, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets --locked -- --deny warnings
 	$(CC) $(CFLAGS) -o /dev/null tests/c/echo.c
@@ -74,7 +75,7 @@ check:   ## formatting, lints, the C companions' warnings, the shell scripts
 	$(CC) $(CFLAGS) -ffreestanding -nostdlib -static-pie -fpie -fno-stack-protector -o /dev/null tests/c/floor.c
 	sh tests/shellcheck.sh
 
-install:   ## install what `make` has built, its page and units, below PREFIX (and DESTDIR)
+install:   ## install the program, its manual and units below PREFIX (and DESTDIR)
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir) $(DESTDIR)$(unitdir)
 	install -m 755 $(BIN) $(DESTDIR)$(bindir)/forkline
 	install -m 644 deploy/man/forkline.8 $(DESTDIR)$(mandir)
@@ -86,7 +87,7 @@ uninstall:   ## remove what `make install` installs
 	rm -f $(DESTDIR)$(bindir)/forkline $(DESTDIR)$(mandir)/forkline.8
 	rm -f $(addprefix $(DESTDIR)$(unitdir)/,$(UNITS))
 
-image: all   ## the container image IMAGE, by ENGINE: podman, buildah or docker
+image: all   ## build the container image IMAGE with ENGINE: podman, buildah or docker
 	install -D $(BIN) $(TARGET)/image/forkline
 	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile $(TARGET)/image
 
@@ -94,7 +95,7 @@ aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 	RUSTC=$(ARM_RUSTC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM_CC) \
 		$(CARGO) build --release --locked --target $(ARM)
 
-test-aarch64: aarch64   ## run the tests that can be against that, in EMULATOR
+test-aarch64: aarch64   ## run the tests that work in EMULATOR against it
 	FORKLINE="$(EMULATOR) $(abspath $(ARM_BIN))" $(CARGO) test --release --locked \
 		--test forkline -- $(addprefix --skip ,$(ARM_SKIP))
 
@@ -103,20 +104,20 @@ manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has
 	$(TARGET)/venv/bin/python -m pip install -q kubernetes-validate==1.37.0
 	$(TARGET)/venv/bin/python deploy/kubernetes/check.py 1.32 1.37
 
-deny:   ## licences, advisories and sources of what is built in, with cargo-deny
+deny:   ## check licences, advisories and sources of the crates, with cargo-deny
 	$(CARGO) deny check
 
-dist: all aarch64   ## archives for both architectures and their SHA-256, in target/dist
+dist: all aarch64   ## make archives for both architectures and their SHA-256, in target/dist
 	rm -rf $(TARGET)/dist
 	$(MAKE) archive ARCH=$(shell uname -m)
 	$(MAKE) archive ARCH=aarch64 BIN=$(ARM_BIN)
 	cd $(TARGET)/dist && sha256sum *.tar.gz >SHA256SUMS && cat SHA256SUMS
 
-# The same bytes wherever and whenever it is made: owner, order, mode and time are set.
+# Owner, order, mode and time are set, so every build makes the same bytes.
 archive: NAME = forkline-$(VERSION)-$(ARCH)
 archive:
 	$(MAKE) install DESTDIR=$(TARGET)/dist/$(NAME) PREFIX=/usr/local
-	cp README.md LICENSE-MIT LICENSE-APACHE $(TARGET)/dist/$(NAME)
+	cp README.md DESIGN.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(TARGET)/dist/$(NAME)
 	tar -C $(TARGET)/dist --sort=name --format=ustar --owner=0 --group=0 --numeric-owner \
 		--mode=u=rwX,go=rX --mtime=@$(or $(SOURCE_DATE_EPOCH),0) -c $(NAME) | \
 		gzip -9n >$(TARGET)/dist/$(NAME).tar.gz

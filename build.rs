@@ -9,8 +9,8 @@ fn main() {
     // `_start` is ours: no crt1.o, and nothing from a C library.
     link("-nostartfiles");
     link("-nostdlib");
-    // The libc crate, of which only constants and types are used, asks for
-    // these: they are found here, and empty, so that nothing comes from them.
+    // The libc crate tells the linker to use these libraries. Only its constants
+    // and types are used, so the linker finds empty ones here.
     let out = env::var("OUT_DIR").unwrap();
     for library in ["c", "m", "rt", "pthread"] {
         fs::write(format!("{out}/lib{library}.a"), "!<arch>\n").unwrap();
@@ -19,7 +19,7 @@ fn main() {
     link(&format!("-L{out}"));
     let root = env::var("CARGO_MANIFEST_DIR").unwrap();
     link(&format!("-Wl,-T,{root}/src/sys/link.ld"));
-    // A static-pie: no interpreter, but placed by the kernel where it likes.
+    // A static-pie: no interpreter, and the kernel chooses the address.
     link("-Wl,--no-dynamic-linker");
     link("-Wl,--build-id=none");
     link("-Wl,--hash-style=gnu");

@@ -1,4 +1,4 @@
-//! Everywhere that the file goes: an installation, systemd, a container.
+//! The ways to deploy the program: an installation, systemd, a container.
 
 use crate::common::*;
 use std::fs;
@@ -15,7 +15,7 @@ fn make(args: &[&str]) {
     succeeds(Command::new("make").arg("-s").arg(format!("BIN={BINARY}")).args(args));
 }
 
-/// Runs a command in the project's directory and gives its stdout.
+/// Runs a command in the project's directory and returns its stdout.
 fn succeeds(command: &mut Command) -> String {
     let output = run(command.current_dir(env!("CARGO_MANIFEST_DIR")));
     let (stdout, stderr) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
@@ -23,7 +23,7 @@ fn succeeds(command: &mut Command) -> String {
     stdout.expect("text")
 }
 
-/// The same for a checker, which has nothing to say about what is right.
+/// The same for a checker. It prints nothing if all is right.
 fn is_silent(command: &mut Command) {
     let output = run(command.current_dir(env!("CARGO_MANIFEST_DIR")));
     let said = [output.stdout, output.stderr].concat();
@@ -248,7 +248,7 @@ fn in_store<'a>(store: &Path, command: &'a mut Command) -> &'a mut Command {
     command.env("CONTAINERS_STORAGE_CONF", settings).env("BUILDAH_ISOLATION", "chroot")
 }
 
-/// What comes until the end of file.
+/// Receives until the end of file.
 fn exchange_nothing(stream: &std::net::TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
     while receive_some(stream, &mut answer).expect("receive") > 0 {}

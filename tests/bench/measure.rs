@@ -271,7 +271,9 @@ fn memory(server: &Server, effort: &Effort) -> Numbers {
     let parts = ["tables", "own", "pss"].into_iter().zip(after.iter().zip(before));
     let grown = parts.map(|(key, (after, before))| (key, after - before));
     let each = |(key, sum): (&str, f64)| (key.into(), sum / n as f64);
-    grown.chain([("memory", all)]).map(each).collect()
+    let mut numbers: Numbers = grown.chain([("memory", all)]).map(each).collect();
+    numbers.push(("size".into(), server.size() as f64));
+    numbers
 }
 
 /// The regions of a child's memory, as /proc/PID/maps has them.
@@ -322,7 +324,7 @@ fn calls(server: &Server, effort: &Effort) -> Numbers {
     }
     calls.retain(|call| call.1 > 0.004);
     let sum = calls.iter().map(|call| call.1).sum();
-    let mut numbers = vec![("calls".into(), sum), ("size".into(), server.size() as f64)];
+    let mut numbers = vec![("calls".into(), sum)];
     numbers.extend(calls.into_iter().map(|(name, n)| (format!("call {name}"), n)));
     numbers
 }

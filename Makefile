@@ -52,7 +52,7 @@ test:   ## run every test, against the release binary
 soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
 	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
 
-bench:   ## measure it beside the C, a floor and other servers: some minutes
+bench:   ## measure it beside bare C, the C and other servers: at most ten minutes
 	$(CARGO) bench --locked --bench bench
 
 # Without -Werror: a reader's own C may cause warnings.

@@ -52,12 +52,12 @@ fn main() {
     let servers = server::all(&words);
     let report = Report::new(quick, servers.iter().map(|server| server.name.clone()).collect());
     let given = given.or(quick.then_some(1));
-    let mut run = Run { begin, given, quick, parts, servers, planned: 0.0, report };
+    let mut run = Run { begin, given, quick, parts, servers, planned: 0.0, took: vec![], report };
     run.all();
     run.report.seconds = begin.elapsed().as_secs_f64();
     run.report.print();
     run.report.write(&server::directory());
-    println!("took {:.0} s", begin.elapsed().as_secs_f64());
+    println!("seconds: {}; all {:.0}", run.took.join(", "), begin.elapsed().as_secs_f64());
 }
 
 struct Run {
@@ -69,6 +69,8 @@ struct Run {
     servers: Vec<Server>,
     /// Seconds that what has been done should have taken.
     planned: f64,
+    /// Each part, and its seconds.
+    took: Vec<String>,
     report: Report,
 }
 
@@ -76,7 +78,7 @@ impl Run {
     fn all(&mut self) {
         let total = self.plan(self.parts.len());
         for at in 0..self.parts.len() {
-            let end = LIMIT * self.plan(at + 1) / total;
+            let (begin, end) = (Instant::now(), LIMIT * self.plan(at + 1) / total);
             let rounds = |server| self.parts[at].rounds(server, self.given);
             for round in 0..self.servers.iter().map(rounds).max().unwrap_or(0) {
                 // On a slow machine every part has less rounds.
@@ -87,6 +89,8 @@ impl Run {
                 self.round(at, round, total);
             }
             self.planned = self.plan(at + 1);
+            let seconds = begin.elapsed().as_secs_f64();
+            self.took.push(format!("{} {seconds:.0}", self.parts[at].name));
         }
         progress("");
         let named = |server: &&Server| server.name == server::QUIET;

@@ -49,9 +49,10 @@ pub struct Server {
 }
 
 type Made = Result<Server, String>;
+type Make = fn() -> Made;
 
 /// In the order in which they are measured and shown.
-const CONTENDERS: [(&str, fn() -> Made); 12] = [
+const CONTENDERS: [(&str, Make); 12] = [
     (BARE_C, bare_c),
     (QUIET, || Ok(forkline(&binary(), "-q echo").judged())),
     (BEFORE, || Ok(forkline(&env::var("FORKLINE_BEFORE").unwrap(), "-q echo").judged())),
@@ -261,8 +262,14 @@ impl Server {
             words.map(|word| word.replace("PORT", &port.to_string()).replace("SHARE", "-r"));
         let words: Vec<String> = tracer.iter().map(|&word| word.into()).chain(words).collect();
         let mut command = Command::new(&words[0]);
-        // Without cargo's LD_LIBRARY_PATH, which every exec would search.
-        command.args(&words[1..]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        // Without cargo's LD_LIBRARY_PATH, which every exec would search; but inetd
+        // dies of an empty environment.
+        command
+            .args(&words[1..])
+            .env_clear()
+            .env("LANG", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command.stderr(if self.tells { Stdio::piped() } else { Stdio::null() });
         // SAFETY: prctl and sched_setaffinity are async-signal-safe.
         unsafe {

@@ -804,8 +804,9 @@ fn every_pair_stands_there(browser: &mut Browser, comparison: &Comparison) {
                 assert_eq!(text, format!("{line}\n"), "{selector}");
                 shown.insert((file.name.clone(), name.clone()));
             }
-            let same = pair.c.first().filter(|c| pair.rust.iter().any(|(_, rust)| rust == *c));
-            if let (Some(name), Some(c)) = (same, c)
+            let same = |name: &&String| pair.rust.iter().find(|(_, rust)| rust == *name);
+            if let (Some(name), Some(c)) = (pair.c.first(), c)
+                && let Some((file, _)) = same(&name)
                 && c.text.lines().any(|line| line.contains(&format!(" {name}(")))
             {
                 let top = |side, file: &File| {
@@ -815,8 +816,8 @@ fn every_pair_stands_there(browser: &mut Browser, comparison: &Comparison) {
                          .getBoundingClientRect().top"
                     )
                 };
-                let tops =
-                    (browser.ask(&top("c", c)), browser.ask(&top("rust", &comparison.rust[0])));
+                let rust = comparison.rust.iter().find(|f| f.name == *file).unwrap();
+                let tops = (browser.ask(&top("c", c)), browser.ask(&top("rust", rust)));
                 assert_eq!(tops.0, tops.1, "{name} is not level with its mirror");
             }
         }

@@ -158,7 +158,7 @@ fn cell_html(cell: &Cell) -> String {
 fn source_part(comparison: &Comparison) -> String {
     let mut html = String::from(
         "<p class=lead>Each function of the C beside its mirror. Lines that say the same are level. \
-A tinted line has no line on the other side that does; point at it for the reason.</p>",
+A tinted line has no line on the other side that does; the reason stands below.</p>",
     );
     for side in &comparison.sides {
         let _ = write!(html, "<h3>{}</h3>", side.service);
@@ -260,11 +260,12 @@ fn pair_html(
     let open = if id == "echo-echo" { " open" } else { "" };
     format!(
         "<details class=pair{open}><summary><span>{left}</span><span>{right}</span></summary>\
-<div id=\"{}\">{why}<div class=both style=\"--rows:{}\">{}{}</div>{}</div></details>",
+<div id=\"{}\">{why}<div class=both style=\"--rows:{}\">{}{}</div>{}{}</div></details>",
         escape(&id),
         rows.len().max(1),
         column(&c, rows.iter().map(|row| (row.c, row.same)), "c", pair),
         column(&r, rows.iter().map(|row| (row.rust, row.same)), "rust", pair),
+        reasons(&pair.reasons[0], &c, &pair.file) + &reasons(&pair.reasons[1], &r, "main.rs"),
         exercises(prefix, &pair.c),
     )
 }
@@ -284,12 +285,9 @@ fn column(
         let says = line.text.contains(|c: char| c.is_alphanumeric());
         let same = if pair.level.is_empty() { same } else { !reasons.contains_key(&line.number) };
         let alone = if says && !same { " class=alone" } else { "" };
-        let why = reasons
-            .get(&line.number)
-            .map_or(String::new(), |why| format!(" title=\"{}\"", escape(&why.replace('`', ""))));
         let _ = write!(
             html,
-            "<code{alone}{why} style=\"grid-row:{};--in:{}\" data-n={}>{}\n</code>",
+            "<code{alone} style=\"grid-row:{};--in:{}\" data-n={}>{}\n</code>",
             row + 1,
             indent + 4,
             line.number,
@@ -297,6 +295,18 @@ fn column(
         );
     }
     html + "</pre>"
+}
+
+/// Why some of these lines have none on the other side. Neighbours share a reason.
+fn reasons(reasons: &BTreeMap<usize, String>, lines: &[Line], file: &str) -> String {
+    let alone: Vec<(usize, &String)> =
+        lines.iter().filter_map(|line| Some((line.number, reasons.get(&line.number)?))).collect();
+    let html = |same: &[(usize, &String)]| {
+        let numbers: Vec<String> = same.iter().map(|(number, _)| number.to_string()).collect();
+        let places = code(&format!("{file}:{}", numbers.join(", ")));
+        format!("<p class=why>{places} {}</p>", words(same[0].1))
+    };
+    alone.chunk_by(|a, b| a.1 == b.1).map(html).collect()
 }
 
 /// The exercises of these items of the C.

@@ -35,6 +35,23 @@ fn every_line_has_its_mirror_or_a_reason() {
     assert!(mirror.mirrored * 100 >= mirror.all * 85, "{}", mirror.in_words());
 }
 
+/// What the reasons name is there: `src/daemon/end.rs`, `daemon::recv`, `sys::close`.
+#[test]
+fn the_reasons_name_what_is_there() {
+    let table = fs::read_to_string(project("tests/compare/lines.txt")).unwrap();
+    for name in table.split('`').skip(1).step_by(2) {
+        let there = match name.split_once("::") {
+            Some((wing @ ("daemon" | "sys"), function)) => {
+                let files = fs::read_dir(project("src").join(wing)).unwrap();
+                let mut texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+                texts.any(|text| text.contains(&format!("pub fn {function}(")))
+            }
+            _ => !name.starts_with("src/") || project(name).exists(),
+        };
+        assert!(there, "lines.txt names `{name}`");
+    }
+}
+
 /// Each line in turn has a new line behind it, or is another: each time the
 /// fault is told.
 #[test]

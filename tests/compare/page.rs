@@ -242,12 +242,7 @@ fn pair_html(
         r.extend(lines);
         r_places.extend(places);
     }
-    let texts = |lines: &[Line<'_>]| lines.iter().map(|l| l.text.to_owned()).collect::<Vec<_>>();
-    let numbered = |lines: &[Line<'_>]| {
-        lines.iter().map(|l| (l.number, l.text.to_owned())).collect::<Vec<_>>()
-    };
-    let rows = lines::level(pair, &numbered(&c), &numbered(&r))
-        .unwrap_or_else(|| source::level(&texts(&c), &texts(&r), pairs));
+    let rows = level(pairs, pair, &c, &r);
 
     let place = |places: &[String], none: &str| match places {
         [] => format!("<span class=none>{none}</span>"),
@@ -268,6 +263,17 @@ fn pair_html(
         reasons(&pair.reasons[0], &c, &pair.file) + &reasons(&pair.reasons[1], &r, "main.rs"),
         exercises(prefix, &pair.c),
     )
+}
+
+/// As the table says; for a C of the reader's own, a guess by the words.
+fn level(pairs: &[Pair], pair: &Pair, c: &[Line], rust: &[Line]) -> Vec<source::Level> {
+    let numbered = |lines: &[Line]| -> Vec<(usize, String)> {
+        lines.iter().map(|line| (line.number, line.text.to_owned())).collect()
+    };
+    let texts =
+        |lines: &[Line]| -> Vec<String> { lines.iter().map(|line| line.text.to_owned()).collect() };
+    lines::level(pair, &numbered(c), &numbered(rust))
+        .unwrap_or_else(|| source::level(&texts(c), &texts(rust), pairs))
 }
 
 /// One language's lines of a pair, each in the row where it belongs.

@@ -230,7 +230,11 @@ fn items(text: &str, lang: Lang) -> (Vec<Item>, Option<Item>) {
             (start, body) = (i + 1, false);
         }
     }
-    // All code is in an item, or above them.
+    with_all_code(items, &code)
+}
+
+/// Each item with the code up to the next one, and as an item what is above all.
+fn with_all_code(mut items: Vec<Item>, code: &[&Token]) -> (Vec<Item>, Option<Item>) {
     let line = |token: &&Token| token.line + token.text.matches('\n').count();
     let end = |before: usize| code.iter().map(line).filter(|&line| line < before).max();
     for i in 0..items.len() {

@@ -69,9 +69,9 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
             break rp.cnt;
         }
         let last = memrchr(rp.buf.get(..rp.cnt)?, b'\n').map_or(0, |newline| newline + 1);
-        let n = last + (rp.cnt - last) / maxlen * maxlen;
-        if n > 0 {
-            break n;
+        let whole = last + (rp.cnt - last) / maxlen * maxlen;
+        if whole > 0 {
+            break whole;
         }
     };
     rp.bufptr = n;
@@ -82,8 +82,8 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
 /// Sends all of `usrbuf`.
 fn rio_writen(fd: Fd, mut usrbuf: &[u8]) {
     while !usrbuf.is_empty() {
-        let nwritten = send(fd, usrbuf);
-        usrbuf = usrbuf.get(nwritten..).unwrap_or_default();
+        let written = send(fd, usrbuf);
+        usrbuf = usrbuf.get(written..).unwrap_or_default();
     }
 }
 
@@ -148,8 +148,8 @@ fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
     catch_signals();
     signal(SIGCHLD, Some(sigchld_handler));
     signal(SIGPIPE, SIG_IGN);
-    let port = port.unwrap_or(SERV_PORT);
-    let Some(listenfd) = handed_over.or_else(|| open_listenfd(port)) else {
+    let open = || open_listenfd(port.unwrap_or(SERV_PORT));
+    let Some(listenfd) = handed_over.or_else(open) else {
         error_();
     };
     ready(listenfd, service);

@@ -194,13 +194,12 @@ fn each_wing_imports_only_what_it_may() {
     let sources = sources();
     for (file, imports) in graph(&sources) {
         for import in imports {
-            let may = match (file.split_once('/'), import.split_once('/')) {
-                (Some(("sys", _)), Some(("sys", _))) => true,
-                (Some(("daemon", _)), Some(("daemon", _))) => true,
-                (Some(("daemon", _)), Some(("sys", "mod.rs"))) => true,
-                (None, Some((_, "mod.rs"))) => true,
-                _ => false,
-            };
+            let may = matches!(
+                (file.split_once('/'), import.split_once('/')),
+                (Some(("sys", _)), Some(("sys", _)))
+                    | (Some(("daemon", _)), Some(("daemon", _)) | Some(("sys", "mod.rs")))
+                    | (None, Some((_, "mod.rs")))
+            );
             assert!(may, "src/{file} imports src/{import}");
         }
     }

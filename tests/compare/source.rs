@@ -358,7 +358,6 @@ const SAME: &[(&str, &str)] = &[
     ("while", "loop"),
     ("read", "recv"),
     ("write", "send"),
-    ("written", "nwritten"),
     ("printf", "report"),
     ("if", "match"),
     ("switch", "match"),

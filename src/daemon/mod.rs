@@ -31,7 +31,10 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
         while children::is_full() && !end::is_stopping() {
-            sys::pause(end::ALL_IN, None);
+            // Should a wait have failed: no other SIGCHLD comes for that child.
+            if waitpid() == 0 {
+                sys::pause(end::ALL_IN, None);
+            }
         }
         match end::with_signals(|| sys::accept(listenfd, children::client())) {
             Ok(connfd) if children::may_have_one_more() => return connfd,

@@ -12,14 +12,14 @@ usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
 PORT 0: any free one. rot13 without PORT: 50005.
 
   -b, --bind ADDR \t\tlisten on ADDR only
-  -c, --max-children N \t\tat most N clients at once (1024)
+  -c, --max-children N \t\tat most N clients (1024)
   -C, --max-per-source N \tat most N of one address or /64
-  -g, --grace SECS \t\ttime to finish after SIGTERM (10)
+  -g, --grace SECS \t\ttime to finish at SIGTERM (10)
   -r, --reuse-port \t\tshare the port
   -t, --idle SECS \t\tend after SECS of silence
   -u, --user UID[:GID] \t\tbecome UID
   -q, --quiet \t\t\tno reports
-  -v, --verbose \t\tlog each client
+  -v, --verbose \t\tlog clients
   -h, --help \t\t\tthis help
   -V, --version \t\tthe version
 ";

@@ -59,8 +59,8 @@ pub fn add(pid: Pid) {
     TABLE.count.set(n + 1);
 }
 
-/// Removes a child and returns its client; nothing for a process that is not a
-/// child of ours but was left to us as process 1 (init(1)).
+/// Removes a child and returns its client. Returns nothing for any other process,
+/// such as an orphan that we get as process 1 (init(1)).
 pub fn remove(pid: Pid) -> Option<Sockaddr> {
     // The newest is looked at first: a short connection ends before old ones.
     let pids = TABLE.pids.get(..count())?;

@@ -46,7 +46,7 @@ const CALLS: &[c_long] = &[
     SYS_ppoll,
     SYS_pwritev2,
     SYS_getpid,
-    // No call: a debugger that cancels a call makes this of it.
+    // Not a call: the number that a debugger sets to cancel a call.
     -1,
 ];
 

@@ -100,9 +100,9 @@ fn next_stage(signum: c_int) {
     }
 }
 
-/// Takes signals during `call`. One that comes before the call begins is not
-/// missed: a child that ended has left the table by then, and a stop has closed
-/// the listening socket.
+/// Takes signals during `call`. A signal that comes just before the call is not
+/// missed. Its handler has already run: it has removed the child that ended, or
+/// it has closed the listening socket, so that accept fails.
 pub fn with_signals<T>(call: impl FnOnce() -> T) -> T {
     sys::sigmask(ALL_IN);
     let result = call();
@@ -134,7 +134,7 @@ pub fn drain() -> ! {
         let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
         while STAGE.get() == stage && children::count() > 0 && sys::pause(ALL_IN, Some(&mut left)) {
         }
-        // Should a wait have failed: no other SIGCHLD comes for the last child.
+        // In case the handler's wait failed: the last child sends no other SIGCHLD.
         while waitpid() > 0 {}
         if children::count() == 0 {
             log::stopping("drained", 0);
@@ -159,8 +159,8 @@ pub fn waitpid() -> i32 {
     }
 }
 
-/// Tells the child that is forked next its connection. The parent does it, so
-/// there is no moment at which a signal finds the child without it.
+/// Stores the connection for the child that is forked next. The parent does it,
+/// so a signal never finds a child without its connection.
 pub fn connected(connfd: Fd) {
     // It is the lowest free number, so it nearly always is the same. A write
     // would copy the page, which the last child shares.

@@ -10,10 +10,15 @@ struct Fault(&'static str, Sockaddr, Errno);
 
 static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
 
+/// Whether the machine lacks the family, or does not let it be bound.
+fn lacks_family(Fault(_, _, e): Fault) -> bool {
+    matches!(e, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+}
+
 /// Keeps the first fault, since that is the one that matters, unless it says
 /// that the machine lacks the family.
 pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
-    if FAULT.get().is_none_or(|Fault(_, _, first)| first == Errno::AFNOSUPPORT) {
+    if FAULT.get().is_none_or(lacks_family) {
         FAULT.set(Some(Fault(call, addr, e)));
     }
 }
@@ -41,10 +46,10 @@ pub fn die(call: &'static str, e: Errno) -> ! {
     error_()
 }
 
-/// Tells of an address that is not served, though the machine has its family.
+/// Tells why IPv6 is not served, unless the machine lacks it.
 pub fn tell_unserved() {
     if let Some(fault) = FAULT.get()
-        && !matches!(fault.2, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+        && !lacks_family(fault)
     {
         tell(fault);
     }

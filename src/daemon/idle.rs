@@ -38,8 +38,8 @@ pub fn progress() {
 }
 
 /// Lets TCP keep-alive find a peer that is gone, in two minutes: a probe after
-/// one minute of silence, and three more (tcp(7), TCP_KEEPIDLE). Connections
-/// inherit this from the listening socket.
+/// one minute of silence, and two more, 20 seconds apart (tcp(7), TCP_KEEPIDLE).
+/// Connections inherit this from the listening socket.
 pub fn keep_alive(listenfd: Fd) {
     for (level, option, value) in [
         (SOL_SOCKET, libc::SO_KEEPALIVE, 1),

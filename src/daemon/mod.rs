@@ -31,7 +31,7 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
         while children::is_full() && !end::is_stopping() {
-            // Should a wait have failed: no other SIGCHLD comes for that child.
+            // In case the handler's wait failed: that child sends no other SIGCHLD.
             if waitpid() == 0 {
                 sys::pause(end::ALL_IN, None);
             }

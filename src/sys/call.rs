@@ -1,5 +1,5 @@
-//! System calls. rustix makes those that it makes without a reachable panic;
-//! the others are made here.
+//! System calls. rustix makes a call if its code for it cannot panic; the others
+//! are made here.
 
 use super::arch::syscall;
 use super::inet::Sockaddr;

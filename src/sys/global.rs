@@ -7,8 +7,9 @@ use core::ops::Deref;
 #[repr(transparent)]
 pub struct Global<T>(pub T);
 
-// SAFETY: the process has one thread. A handler runs only inside system calls
-// that let signals in, never while the program reads or writes a `Cell`.
+// SAFETY: the process has one thread. A handler of the parent runs only inside
+// system calls, never while the parent reads or writes a `Cell`. A handler of a
+// child can run at any time, but it writes only `REASON`, which is one word.
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Deref for Global<T> {

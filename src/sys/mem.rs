@@ -17,10 +17,10 @@ pub fn copy(dest: &mut [MaybeUninit<u8>], src: &[u8]) -> usize {
 
 /// Moves `n` bytes of `buf` from index `from` on to its beginning (memmove(3)).
 pub fn memmove(buf: &mut [u8], from: usize, n: usize) {
-    if let Some(src) = buf.get(from..from.wrapping_add(n)) {
-        let src = src.as_ptr();
-        // SAFETY: `src` has `n` bytes and is not lower than the beginning.
-        unsafe { forwards(buf.as_mut_ptr(), src, n) };
+    if buf.get(from..from.wrapping_add(n)).is_some() {
+        let dest = buf.as_mut_ptr();
+        // SAFETY: `buf` has `n` bytes from `from` on, which is not below 0.
+        unsafe { forwards(dest, dest.add(from), n) };
     }
 }
 

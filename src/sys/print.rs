@@ -25,8 +25,9 @@ pub struct Line<'a> {
 static LOST: Global<Cell<usize>> = Global(Cell::new(0));
 
 /// Writes one line to standard error: `forkline: ` and the text that `build`
-/// appends. It never blocks: a message that does not fit is lost, and the next
-/// one tells how many were.
+/// appends. It does not wait for a reader: a message that does not fit is lost,
+/// and the next one tells how many were. Only a terminal can make it wait: poll(2)
+/// calls one writable if a single byte fits.
 pub fn message(build: impl FnOnce(&mut Line)) {
     let mut text = [MaybeUninit::uninit(); CAPACITY];
     let mut line = Line { text: &mut text, len: 0 };
@@ -121,7 +122,8 @@ impl Line<'_> {
         unsafe { self.text[..self.len.min(CAPACITY)].assume_init_ref() }
     }
 
-    /// Writes a report and empties the line. Only an error ends the attempts.
+    /// Writes a report and empties the line. It tries again if a write would
+    /// block; what a short write leaves is lost, as after an error.
     #[inline(never)]
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {

@@ -65,7 +65,8 @@ const STACK: usize = 64 * 1024;
 pub fn sigaltstack(flags: c_int) {
     let ss_sp = (KERNEL_STACK.get().wrapping_sub(STACK) & !15) as *mut c_void;
     let stack = libc::stack_t { ss_sp, ss_flags: flags, ss_size: STACK };
-    // SAFETY: the kernel reads `stack`. The kernel's stack has 128 KiB at least,
-    // and nobody else uses it below the arguments.
+    // SAFETY: the kernel reads `stack`. Nobody else uses the kernel's stack below
+    // the arguments. It has 128 KiB there, or what RLIMIT_STACK allows: a handler
+    // that needs more is a fault.
     unsafe { syscall(libc::SYS_sigaltstack, [&raw const stack as usize, 0]) };
 }

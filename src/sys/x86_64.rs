@@ -31,7 +31,7 @@ unsafe extern "C" fn _start() -> ! {
 pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize {
     let arg = |i: usize| if i < N { args[i] } else { 0 };
     let result;
-    // SAFETY: the caller's; the instruction itself changes rcx and r11 only.
+    // SAFETY: the caller's; the instruction itself changes rax, rcx and r11 only.
     unsafe {
         asm!(
             "syscall",

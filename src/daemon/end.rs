@@ -23,11 +23,11 @@ enum Stage {
     Kill,
 }
 
-static STAGE: Global<Cell<Stage>> = Global(Cell::new(Stage::Serving));
-/// The time between two looks at what a client has taken.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+/// How often a child that waits for its client looks at what that has taken.
 const LOOKS_PER_SECOND: u32 = 100;
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000_000 / LOOKS_PER_SECOND as i64 };
 
+static STAGE: Global<Cell<Stage>> = Global(Cell::new(Stage::Serving));
 /// The signal that asked for the stage, or 0 for the end of a time.
 static SIGNAL: Global<Cell<c_int>> = Global(Cell::new(0));
 /// When that was, in milliseconds.

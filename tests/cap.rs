@@ -42,6 +42,11 @@ fn twenty_thousand_connections_in_bursts() {
 fn four_times_as_many_clients_as_children() {
     let server = Server::start(&["-q", "-c", "16", "echo", "0"]);
     let most = while_watching(&server, || {
+        // Once all places are taken for sure: later that depends on the scheduler.
+        let first = burst(&server, 0);
+        assert!(first.iter().all(|client| receive(client, LINE.len()) == LINE));
+        wait_for("the cap is seen", || children_now(server.pid).len() == CAP);
+        drop(first);
         thread::scope(|scope| {
             for _ in 0..4 * CAP {
                 scope.spawn(|| {
@@ -56,7 +61,7 @@ fn four_times_as_many_clients_as_children() {
             }
         });
     });
-    assert_eq!(most, CAP);
+    assert!(most <= CAP, "{most} children");
     server.wait_for_children(0);
 }
 

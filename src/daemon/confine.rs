@@ -24,7 +24,7 @@ pub fn confine() {
     }
     sys::dont_fork_beyond((&raw const TABLE).cast());
     if let Err(e) = set_no_new_privs(true).and_then(|()| sys::seccomp(&CODE)) {
-        message(|line| _ = line.str("serving without seccomp: ").strerror(e.raw_os_error()));
+        message().str("serving without seccomp: ").strerror(e.raw_os_error()).end();
     }
 }
 

@@ -25,13 +25,12 @@ pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
 
 /// Tells the call that failed, and why.
 fn tell(Fault(call, addr, e): Fault) {
-    message(|line| {
-        line.str(call);
-        if addr.family != 0 {
-            line.str(" ").addr(&addr);
-        }
-        line.str(": ").strerror(e.raw_os_error());
-    });
+    let mut line = message();
+    line.str(call);
+    if addr.family != 0 {
+        line.str(" ").addr(&addr);
+    }
+    line.str(": ").strerror(e.raw_os_error()).end();
 }
 
 /// The C's `error_`: tells the call that failed first, and ends the program.

@@ -60,7 +60,7 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
         return None;
     }
     if getenv(b"LISTEN_FDS")? != 1 {
-        message(|line| _ = line.str("LISTEN_FDS is not 1"));
+        message().str("LISTEN_FDS is not 1").end();
         sys::_exit(1)
     }
     let listenfd = sys::fd(SD_LISTEN_FDS_START)?;
@@ -88,5 +88,5 @@ pub fn ready(listenfd: Fd, service: Service) {
         Service::Echo => "echo",
         Service::Rot13 => "rot13",
     };
-    message(|line| _ = line.str(service).str(" listening on ").addr(&addr));
+    message().str(service).str(" listening on ").addr(&addr).end();
 }

@@ -46,24 +46,23 @@ fn suppressed(kind: Kind) -> Option<u32> {
 /// A call of the parent failed, and this client, if there is one, is not served.
 pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
     if let Some(suppressed) = suppressed(kind) {
-        message(|line| {
-            line.str("fault call=").str(call).str(" error=").errno(e.raw_os_error());
-            line.client(client).suppressed(suppressed);
-        });
+        let mut line = message();
+        line.str("fault call=").str(call).str(" error=").errno(e.raw_os_error());
+        line.client(client).suppressed(suppressed).end();
     }
 }
 
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
     if let Some(suppressed) = suppressed(Kind::Refuse) {
-        message(|line| _ = line.str("refuse").client(client).suppressed(suppressed));
+        message().str("refuse").client(client).suppressed(suppressed).end();
     }
 }
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
     if Verbose.is_on() {
-        message(|line| _ = line.str("accept").pid(pid).client(client).children());
+        message().str("accept").pid(pid).client(client).children().end();
     }
 }
 
@@ -80,30 +79,28 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     };
     let suppressed = if Verbose.is_on() { Some(0) } else { kind.and_then(suppressed) };
     let Some(suppressed) = suppressed else { return };
-    message(|line| {
-        line.str("end").pid(pid).client(client).str(" reason=").str(reason);
-        match kind {
-            Some(Kind::Signal) => _ = line.signal(signal.unwrap_or(0)),
-            Some(_) => _ = line.errno(errno),
-            None => {}
-        }
-        line.children().suppressed(suppressed);
-    });
+    let mut line = message();
+    line.str("end").pid(pid).client(client).str(" reason=").str(reason);
+    match kind {
+        Some(Kind::Signal) => _ = line.signal(signal.unwrap_or(0)),
+        Some(_) => _ = line.errno(errno),
+        None => {}
+    }
+    line.children().suppressed(suppressed).end();
 }
 
 /// The end of the server has begun or goes on, for `signal` or, if that is 0,
 /// because the time is over.
 pub fn stopping(event: &str, signal: c_int) {
-    message(|line| {
-        line.str(event);
-        if signal != 0 {
-            line.str(" signal=").signal(signal);
-        }
-        line.children();
-    });
+    let mut line = message();
+    line.str(event);
+    if signal != 0 {
+        line.str(" signal=").signal(signal);
+    }
+    line.children().end();
 }
 
-impl Line<'_> {
+impl Line {
     fn pid(&mut self, pid: Pid) -> &mut Self {
         self.str(" pid=").num(pid.as_raw_pid() as usize)
     }

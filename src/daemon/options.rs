@@ -120,7 +120,7 @@ fn long_option(arg: &'static [u8], args: &mut Strings) {
     let mut lines = split(HELP.as_bytes(), b'\n');
     let is_named = |line: &&[u8]| split_once(line.get(6..).unwrap_or_default(), b' ').0 == name;
     match lines.find(is_named) {
-        Some([b' ', b' ', b'-', letter, ..]) => set(*letter, &Typed("", name), value, args),
+        Some([b' ', b' ', b'-', letter, ..]) => set(*letter, name, value, args),
         _ => wrong("unknown option: ", name),
     }
 }
@@ -131,7 +131,7 @@ fn short_options(mut arg: &'static [u8], args: &mut Strings) {
         && let [letter, value @ ..] = rest
     {
         let attached = takes_value(*letter) && !value.is_empty();
-        set(*letter, &Typed("-", &rest[..1]), attached.then_some(value), args);
+        set(*letter, &[b'-', *letter], attached.then_some(value), args);
         arg = if takes_value(*letter) { &[] } else { rest };
     }
 }
@@ -140,18 +140,15 @@ fn takes_value(letter: u8) -> bool {
     matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u')
 }
 
-/// Does what the option `letter` says.
+/// Does what the option `letter` says. The user typed it as `name`.
 #[inline(never)]
-fn set(letter: u8, typed: &Typed, value: Option<&'static [u8]>, args: &mut Strings) {
+fn set(letter: u8, name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) {
     let value = match value {
-        Some(_) if !takes_value(letter) => wrong("option takes no value: ", typed.1),
+        Some(_) if !takes_value(letter) => wrong("option takes no value: ", name),
         None if takes_value(letter) => args.next(),
         value => value.or(Some(b"1")),
     };
-    let value = value.unwrap_or_else(|| {
-        message(|line| _ = line.str("value missing after ").str(typed.0).typed(typed.1));
-        sys::_exit(2)
-    });
+    let value = value.unwrap_or_else(|| wrong("value missing after ", name));
     match (letter, SETTINGS.iter().zip(&*VALUES).find(|(setting, _)| setting.0 == letter)) {
         (b'h', _) => print(HELP),
         (b'V', _) => print(VERSION),
@@ -160,42 +157,44 @@ fn set(letter: u8, typed: &Typed, value: Option<&'static [u8]>, args: &mut Strin
                 HOSTS[0].set(host);
                 HOSTS[1].set(Sockaddr::NONE);
             }
-            None => typed.wrong(value, |line| _ = line.str("not a numeric IP address")),
+            None => {
+                wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
+                sys::_exit(2)
+            }
         },
         (b'u', _) => {
             let (uid, gid) = split_once(value, b':');
-            let id = |text| Cell::new(typed.number(text, 0, NOBODY - 1));
+            let id = |text| Cell::new(typed_number(name, text, 0, NOBODY - 1));
             VALUES[Setting::Uid as usize].swap(&id(uid));
             VALUES[Setting::Gid as usize].swap(&id(gid.unwrap_or(uid)));
         }
-        (_, Some((&(_, _, least, most), cell))) => cell.set(typed.number(value, least, most)),
-        (_, None) => wrong("unknown option: -", typed.1),
+        (_, Some((&(_, _, least, most), cell))) => cell.set(typed_number(name, value, least, most)),
+        (_, None) => wrong("unknown option: ", name),
     }
 }
 
-/// The name of an option as the user typed it, in two parts.
-struct Typed(&'static str, &'static [u8]);
-
-impl Typed {
-    #[inline(never)]
-    fn number(&self, value: &[u8], least: u32, most: u32) -> u32 {
-        number(value, most).filter(|&n| n >= least).unwrap_or_else(|| {
-            self.wrong(value, |line| {
-                line.str("not a number from ").num(least as usize);
-                line.str(" to ").num(most as usize);
-            })
-        })
-    }
-
-    fn wrong(&self, value: &[u8], why: impl FnOnce(&mut Line)) -> ! {
-        message(|line| why(line.str(self.0).typed(self.1).str(" ").typed(value).str(": ")));
-        sys::_exit(2)
+/// The value of the option `name`, a number in these bounds.
+#[inline(never)]
+fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
+    match number(value, most) {
+        Some(n) if n >= least => n,
+        _ => {
+            let mut line = message();
+            wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
+            line.str(" to ").num(most as usize).end();
+            sys::_exit(2)
+        }
     }
 }
 
 #[inline(never)]
+fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Line {
+    line.typed(name).str(" ").typed(value).str(": ")
+}
+
+#[inline(never)]
 fn wrong(what: &str, typed: &[u8]) -> ! {
-    message(|line| _ = line.str(what).typed(typed));
+    message().str(what).typed(typed).end();
     sys::_exit(2)
 }
 

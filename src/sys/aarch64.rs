@@ -5,7 +5,7 @@ use super::start::{MEMORY, STACK, start};
 use core::arch::aarch64::*;
 use core::arch::{asm, naked_asm};
 use core::ffi::{c_int, c_long};
-use core::mem::transmute;
+use core::mem::{MaybeUninit, transmute};
 
 /// The kernel jumps here, with argc, argv and envp on its stack.
 #[unsafe(naked)]
@@ -31,9 +31,10 @@ unsafe extern "C" fn _start() -> ! {
 ///
 /// # Safety
 ///
-/// The arguments are what that call asks for.
+/// The arguments are all that call asks for: the registers of others may hold
+/// anything.
 pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize {
-    let arg = |i: usize| if i < N { args[i] } else { 0 };
+    let arg = |i: usize| args.get(i).map_or(MaybeUninit::uninit(), |&arg| MaybeUninit::new(arg));
     let result;
     // SAFETY: the caller's; the instruction itself changes x0 only.
     unsafe {

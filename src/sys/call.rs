@@ -47,9 +47,10 @@ fn ret_fd(value: usize) -> Result<Fd> {
 /// fork(2): the child's pid in the parent, nothing in the child. It is made as
 /// clone(2), which every architecture has.
 pub fn fork() -> Result<Option<Pid>> {
+    let args = [libc::SIGCHLD as usize, 0];
     // SAFETY: there is one thread. Without a new stack the child goes on with
     // a copy of this one.
-    let pid = ret(unsafe { syscall(libc::SYS_clone, [libc::SIGCHLD as usize]) })?;
+    let pid = ret(unsafe { syscall(libc::SYS_clone, args) })?;
     Ok(Pid::from_raw(pid as i32))
 }
 
@@ -74,7 +75,7 @@ pub fn close(fd: Fd) {
 #[inline(never)]
 pub fn socket(family: u16) -> Result<Fd> {
     loop {
-        let args = [family as usize, libc::SOCK_STREAM as usize];
+        let args = [family as usize, libc::SOCK_STREAM as usize, 0];
         // SAFETY: it touches no memory.
         let fd = ret_fd(unsafe { syscall(libc::SYS_socket, args) })?;
         if fd.as_raw_fd() > libc::STDERR_FILENO {
@@ -145,7 +146,7 @@ pub fn can_write(fd: Fd, wait: bool) -> bool {
     let time = if wait { 0 } else { &raw mut now as usize };
     // SAFETY: the kernel reads and writes one `pollfd`, and the time if there is
     // one.
-    unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time]) != 0 }
+    unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time, 0, 0]) != 0 }
 }
 
 /// Bytes sent that the peer has not acknowledged (tcp(7), SIOCOUTQ).
@@ -163,7 +164,7 @@ pub fn close_all_but(kept: Fd) {
     for (first, last) in [(3, kept.wrapping_sub(1)), (kept + 1, u32::MAX as usize)] {
         if first <= last {
             // SAFETY: as for `close`.
-            unsafe { syscall(libc::SYS_close_range, [first, last]) };
+            unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
         }
     }
 }

@@ -26,7 +26,7 @@ const ERRORS: &str = "\
 110 ETIMEDOUT
 113 EHOSTUNREACH";
 
-impl Line<'_> {
+impl Line {
     /// Appends the name of `errno`, or its number.
     pub fn errno(&mut self, errno: i32) -> &mut Self {
         match find(errno) {

@@ -13,29 +13,24 @@ use rustix::io::{Errno, write};
 /// `write` stays in one piece when others write to the same pipe (pipe(7)).
 const CAPACITY: usize = 512;
 
-/// The memory of a `Line`.
-type Text = [MaybeUninit<u8>; CAPACITY];
-
-pub struct Line<'a> {
-    text: &'a mut Text,
+pub struct Line {
     len: usize,
+    text: [MaybeUninit<u8>; CAPACITY],
 }
 
 /// Messages that could not be written since the last one.
 static LOST: Global<Cell<usize>> = Global(Cell::new(0));
 
-/// Writes one line to standard error: `forkline: ` and the text that `build`
-/// appends. It does not wait for a reader: a message that does not fit is lost,
-/// and the next one tells how many were. Only a terminal can make it wait: poll(2)
-/// calls one writable if a single byte fits.
-pub fn message(build: impl FnOnce(&mut Line)) {
-    let mut text = [MaybeUninit::uninit(); CAPACITY];
-    let mut line = Line { text: &mut text, len: 0 };
-    build(line.str("forkline: "));
-    line.end();
+/// What a message to the operator begins with.
+const PREFIX: &str = "forkline: ";
+
+/// A message to the operator: a line with room for the prefix. `end` writes it.
+#[inline(always)]
+pub fn message() -> Line {
+    Line { len: PREFIX.len(), text: [MaybeUninit::uninit(); CAPACITY] }
 }
 
-impl Line<'_> {
+impl Line {
     /// Appends `text`, or as much of it as there is room for.
     pub fn str(&mut self, text: &str) -> &mut Self {
         self.bytes(text.as_bytes())
@@ -107,8 +102,12 @@ impl Line<'_> {
         self.str(if text.len() > 64 { "..." } else { "" })
     }
 
+    /// Writes the line to standard error. It does not wait for a reader: a message
+    /// that does not fit is lost, and the next one tells how many were. Only a
+    /// terminal can make it wait: poll(2) calls one writable if a single byte fits.
     #[inline(never)]
-    fn end(&mut self) {
+    pub fn end(&mut self) {
+        copy(&mut self.text, PREFIX.as_bytes());
         let lost = LOST.get();
         if lost > 0 {
             self.str(" lost=").num(lost);
@@ -139,8 +138,7 @@ const LONGEST: usize = 32;
 /// Writes `server received N bytes` to standard output for each line in `lines`
 /// and for each piece of `maxlen` bytes of a longer line.
 pub fn report(mut lines: &[u8], maxlen: usize) {
-    let mut text = [MaybeUninit::uninit(); CAPACITY];
-    let mut line = Line { text: &mut text, len: 0 };
+    let mut line = Line { len: 0, text: [MaybeUninit::uninit(); CAPACITY] };
     while !lines.is_empty() {
         let longest = lines.len().min(maxlen);
         let n = memchr(&lines[..longest], b'\n').map_or(longest, |newline| newline + 1);

@@ -19,8 +19,8 @@ mod daemon;
 mod sys;
 
 use daemon::{_exit, accept, bind, close, fork, getaddrinfo, listen, recv, send};
-use daemon::{Service, catch_signals, error_, getopt, ready, report, sd_listen_fds};
-use daemon::{setsockopt, socket, waitpid};
+use daemon::{Service, catch_signals, error_, getopt, maxlen, ready, report};
+use daemon::{sd_listen_fds, setsockopt, socket, waitpid};
 use libc::{SIGCHLD, SIGPIPE, SO_REUSEADDR, SOL_SOCKET};
 use sys::{BUFSIZ, Buf, Fd, SIG_IGN, Strings, memmove, memrchr, rot13_block, signal};
 
@@ -90,7 +90,7 @@ fn rio_writen(fd: Fd, mut usrbuf: &[u8]) {
 /// The echo service: reports each line and sends it back.
 fn echo(connfd: Fd, buf: &mut Buf) {
     let mut rio = rio_readinitb(connfd, buf);
-    while let Some(lines) = rio_readlines(&mut rio, MAXN - 1) {
+    while let Some(lines) = rio_readlines(&mut rio, maxlen(MAXN - 1)) {
         report(lines, MAXN - 1);
         rio_writen(connfd, lines);
     }
@@ -108,7 +108,7 @@ fn rot13_char(c: u8) -> u8 {
 /// The rot13 service: sends each line back with its letters rotated.
 fn child_run(fd: Fd, outbuf: &mut Buf) {
     let mut rio = rio_readinitb(fd, outbuf);
-    while let Some(lines) = rio_readlines(&mut rio, MAX_LINE) {
+    while let Some(lines) = rio_readlines(&mut rio, maxlen(MAX_LINE)) {
         let (blocks, rest) = lines.as_chunks_mut();
         blocks.iter_mut().for_each(|block| *block = rot13_block(*block));
         rest.iter_mut().for_each(|ch| *ch = rot13_char(*ch));
@@ -152,7 +152,7 @@ fn main(args: Strings, env: Strings, buf: &mut Buf) -> ! {
     let Some(listenfd) = handed_over.or_else(open) else {
         error_();
     };
-    ready(listenfd, service);
+    ready(listenfd, service, env);
     loop {
         let connfd = accept(listenfd);
         if fork(connfd) == 0 {

@@ -112,7 +112,7 @@ fn what_cannot_be_served_is_named() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     };
     let two = "LISTEN_PID=$$ LISTEN_FDS=2";
-    refuses(&listener(), two, "forkline: LISTEN_FDS is not 1\n");
+    refuses(&listener(), two, "forkline: LISTEN_FDS is not 1: EINVAL\n");
     let file = File::open("/dev/null").expect("open");
     let no_socket = "forkline: LISTEN_FDS: ENOTSOCK\n";
     refuses(&file, ENVIRONMENT, no_socket);

@@ -108,19 +108,23 @@ const PARENT: &[&str] = &[
     // Not the C's: a send to a closed connection is an error.
     "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
     "socket(AF_INET6, SOCK_STREAM, IPPROTO_IP) = 3",
-    // Not the C's: IPv4 clients too.
+    // Not the C's: IPv4 clients too, and a port of its own.
     "setsockopt(3, SOL_IPV6, IPV6_V6ONLY, [0], 4) = 0",
+    "setsockopt(3, SOL_SOCKET, SO_REUSEPORT, [0], 4) = 0",
     "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0",
     "bind(3, {sa_family=AF_INET6, *\"::\"*}, 28) = 0",
     "listen(3, 1024) = 0",
-    // Not the C's, up to accept: the ready line's address, keep-alive, descriptors
-    // that were inherited, what no child gets of the parent's memory (the ranges
-    // have holes), the filter, the ready line, and signals while it waits.
+    // Not the C's, up to accept: the ready line's address, keep-alive, whether
+    // standard error is a terminal, descriptors that were inherited (there is none
+    // below), what no child gets of the parent's memory (the ranges have holes), the
+    // filter, the ready line, and signals while it waits.
     "getsockname(3, {*}, [28]) = 0",
     "setsockopt(3, SOL_SOCKET, SO_KEEPALIVE, [1], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPIDLE, [60], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPINTVL, [20], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPCNT, [3], 4) = 0",
+    "ioctl(2, TIOCGWINSZ, 0x*) = -1 ENOTTY (*)",
+    "close_range(3, 2, 0) = -1 EINVAL (*)",
     "close_range(4, 4294967295, 0) = 0",
     "madvise(NULL, *, MADV_DONTFORK) = -1 ENOMEM (*)",
     "madvise(0x*, *, MADV_DONTFORK) = -1 ENOMEM (*)",

@@ -138,6 +138,11 @@ mod filter {
         ("setsockopt of TCP", SYS_setsockopt, [4, SOL_TCP as u64, SO_LINGER as u64, 0, 0, 0]),
         ("getsockopt", SYS_getsockopt, [4, 0, 0, 0, 0, 0]),
         (
+            "getsockopt of TCP_CONGESTION",
+            SYS_getsockopt,
+            [4, SOL_TCP as u64, TCP_CONGESTION as u64, 0, 0, 0],
+        ),
+        (
             "setsockopt of SO_REUSEPORT",
             SYS_setsockopt,
             [4, SOL_SOCKET as u64, SO_REUSEPORT as u64, 0, 4, 0],
@@ -168,6 +173,8 @@ mod filter {
         ("fcntl", SYS_fcntl, [4, 0, 0, 0, 0, 0]),
         ("ioctl", SYS_ioctl, [4, 0, 0, 0, 0, 0]),
         ("ioctl of FIONBIO", SYS_ioctl, [4, FIONBIO, 0, 0, 0, 0]),
+        ("ioctl of TIOCOUTQ", SYS_ioctl, [4, TIOCOUTQ, 0, 0, 0, 0]),
+        ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
         ("an x32 call", 0x4000_0000 | SYS_getpid, [0; 6]),
         ("a call of the future", 1000, [0; 6]),
     ];
@@ -199,7 +206,7 @@ mod filter {
             [999, SOL_SOCKET as u64, SO_SNDTIMEO as u64, 0, 16, 0],
             -EBADF,
         ),
-        ("TIOCOUTQ", SYS_ioctl, [999, TIOCOUTQ, 0, 0, 0, 0], -EBADF),
+        ("TCP_INFO", SYS_getsockopt, [999, SOL_TCP as u64, TCP_INFO as u64, 0, 0, 0], -EBADF),
         ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF),
         ("SIGTERM", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),

@@ -13,7 +13,9 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
@@ -41,7 +43,10 @@ const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a 
     "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC ENOSYS EOPNOTSUPP EPERM EUSERS";
 const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
 const CLOSE_RANGE: &str = "EINVAL EMFILE ENOMEM";
+const CONNECT: &str = "EACCES EPERM EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF \
+    ECONNREFUSED EFAULT EINPROGRESS EINTR EISCONN ENETUNREACH ENOTSOCK EPROTOTYPE ETIMEDOUT";
 const GETSOCKNAME: &str = "EBADF EFAULT EINVAL ENOBUFS ENOTSOCK";
+const GETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
 const IOCTL: &str = "EBADF EFAULT EINVAL ENOTTY";
 const KILL: &str = "EINVAL EPERM ESRCH";
 const LISTEN: &str = "EADDRINUSE EBADF ENOTSOCK EOPNOTSUPP";
@@ -77,6 +82,7 @@ const USER: &str = "start, as a user";
 /// A scene, a call that is made in it, its errnos, and which of its calls fail.
 ///
 /// Not here: calls without errors (exit_group(2), getpid(2), rt_sigreturn(2));
+/// those that only a terminal needs (openat(2), dup3(2));
 /// the drain's close of the listening socket, since Linux closes a descriptor
 /// whatever it reports (close(2)), and strace makes the call not happen; and the
 /// parent's rt_sigprocmask for each connection, which fails only if it is given
@@ -86,11 +92,12 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "sigaltstack", SIGALTSTACK, &[1]),
     ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7]),
     ("start", start, "socket", SOCKET, &[1]),
-    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6]),
+    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6, 7]),
     ("start", start, "bind", BIND, &[1]),
     ("start", start, "listen", LISTEN, &[1]),
     ("start", start, "getsockname", GETSOCKNAME, &[1]),
-    ("start", start, "close_range", CLOSE_RANGE, &[1]),
+    ("start", start, "ioctl", IOCTL, &[1]),
+    ("start", start, "close_range", CLOSE_RANGE, &[1, 2]),
     ("start", start, "madvise", MADVISE, &[1, 2]),
     ("start", start, "prctl", PRCTL, &[1]),
     ("start", start, "seccomp", SECCOMP, &[1]),
@@ -100,12 +107,14 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start, one address", start_one_address, "socket", SOCKET, &[1]),
     ("start, one address", start_one_address, "bind", BIND, &[1]),
     ("start, shared port", start_shared_port, "setsockopt", SETSOCKOPT, &[2]),
+    ("start, notified", start_notified, "socket", SOCKET, &[2]),
+    ("start, notified", start_notified, "connect", CONNECT, &[1]),
+    ("start, notified", start_notified, "sendto", SEND, &[1]),
     (USER, start_as_a_user, "setgroups", SETGROUPS, &[1]),
     (USER, start_as_a_user, "setresgid", SETRESUID, &[1]),
     (USER, start_as_a_user, "setresuid", SETRESUID, &[1]),
     ("start, activated", start_activated, "listen", LISTEN, &[1]),
     ("start, activated", start_activated, "socket", SOCKET, &[1]),
-    ("start, activated", start_activated, "close", CLOSE, &[1]),
     ("start, activated", start_activated, "ioctl", IOCTL, &[1]),
     ("parent", parent, "accept", ACCEPT, &[1, 2, 100]),
     ("parent", parent, "clone", CLONE, &[1, 2, 100]),
@@ -123,9 +132,9 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("child", child, "shutdown", SHUTDOWN, &[1]),
     ("child", child, "close", CLOSE, &[1]),
     ("child, in a fault", child_in_a_fault, "setsockopt", SETSOCKOPT, &[1]),
-    ("child, at the idle limit", child_at_the_idle_limit, "ioctl", IOCTL, &[1]),
+    ("child, at the idle limit", child_at_the_idle_limit, "getsockopt", GETSOCKOPT, &[1]),
     ("child, stdout full", child_stdout_full, "ppoll", PPOLL, &[1]),
-    ("child, told to end", child_told_to_end, "ioctl", IOCTL, &[1, 2]),
+    ("child, told to end", child_told_to_end, "getsockopt", GETSOCKOPT, &[1, 2]),
     ("child, told to end", child_told_to_end, "shutdown", SHUTDOWN, &[2]),
     ("child, told to end", child_told_to_end, "ppoll", PPOLL, &[1, 2]),
     ("child, new", new_child, "sigaltstack", SIGALTSTACK, &[1]),
@@ -242,6 +251,18 @@ fn start_one_address(fault: &Fault) -> String {
 fn start_shared_port(fault: &Fault) -> String {
     let log = scratch("strace");
     begin(strace_forkline(fault, &log, &[]).args(["-r", "echo", "0"]), fault, &log)
+}
+
+/// A service manager waits for word.
+fn start_notified(fault: &Fault) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("forkline-faults-{}-{n}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let _manager = UnixDatagram::bind_addr(&address).expect("bind");
+    let log = scratch("strace");
+    let mut command = strace_forkline(fault, &log, &[]);
+    begin(command.env("NOTIFY_SOCKET", format!("@{name}")).args(["echo", "0"]), fault, &log)
 }
 
 fn start_as_a_user(fault: &Fault) -> String {

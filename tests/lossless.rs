@@ -2,8 +2,9 @@
 //! a script does to the server.
 
 use crate::common::*;
+use crate::reports::terminal;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -69,6 +70,25 @@ fn a_client_that_takes_slowly_is_served() {
     });
 }
 
+/// A client that sends for ever and takes nothing is ended once its idle limit is
+/// over for the second time: the first time it had taken what its buffers hold.
+#[test]
+fn a_client_that_floods_and_takes_nothing_is_reset() {
+    const IDLE: Duration = Duration::from_secs(4);
+    let server = Server::start(&["-q", "-t", "4", "echo", "0"]);
+    let mut client = server.connect();
+    let lines = b"A line whose answer nobody takes.\n".repeat(10_000);
+    client.set_write_timeout(Some(Duration::from_millis(100))).expect("timeout");
+    let (begin, mut is_open) = (Instant::now(), true);
+    wait_for("a reset", || {
+        let error = client.write(&lines).err().map(|error| error.kind());
+        is_open = error.is_none_or(|kind| kind == ErrorKind::WouldBlock);
+        !is_open
+    });
+    let taken = begin.elapsed();
+    assert!(IDLE <= taken && taken < 3 * IDLE, "{taken:?}");
+}
+
 // ---------------------------------------------------------------- messages
 
 /// A server whose standard error is a full pipe.
@@ -110,6 +130,25 @@ fn a_standard_error_that_nobody_reads_stops_nobody() {
 #[test]
 fn a_standard_error_that_nobody_reads_does_not_hold_the_end() {
     let (mut server, _reader) = full_stderr();
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+}
+
+/// A terminal that nobody reads: a write to it would block for ever.
+#[test]
+fn a_terminal_that_nobody_reads_stops_nobody() {
+    let (_person, program) = terminal();
+    let mut server =
+        Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(program.try_clone().unwrap()));
+    for _ in 0..300 {
+        assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    }
+    let mut pollfd = libc::pollfd { fd: program.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one `pollfd`.
+    assert_eq!(unsafe { libc::poll(&mut pollfd, 1, 0) }, 0, "the terminal is full");
+    // SAFETY: no pointers.
+    let flags = unsafe { libc::fcntl(program.as_raw_fd(), libc::F_GETFL) };
+    assert_eq!(flags & libc::O_NONBLOCK, 0, "others' writes to it still block");
     server.signal(libc::SIGTERM);
     assert!(server.wait().success());
 }

@@ -94,7 +94,7 @@ fn each_line_and_each_piece_has_its_report() {
 }
 
 /// The two ends of a new terminal, for a person and for a program (pty(7)).
-fn terminal() -> (File, File) {
+pub fn terminal() -> (File, File) {
     let (mut person, mut program) = (0, 0);
     let null = std::ptr::null_mut();
     // SAFETY: both integers are there to be written; the rest may be null.

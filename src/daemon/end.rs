@@ -3,7 +3,7 @@
 //! the end of the grace time resets the connections that are left.
 
 use super::options::Setting::{GraceSeconds, IdleSeconds};
-use super::{children, idle, log};
+use super::{children, idle, log, notify};
 use crate::sys::{self, Fd, Global, SIG_IGN, signal, sigset};
 use core::cell::Cell;
 use core::ffi::c_int;
@@ -43,11 +43,12 @@ static CONNFD: Global<Cell<i32>> = Global(Cell::new(0));
 pub static REASON: Global<Cell<c_int>> = Global(Cell::new(0));
 
 /// What the parent blocks while it does not wait.
-const PARENT_BLOCKS: u64 = sigset(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);
+const PARENT_BLOCKS: u64 =
+    sigset(SIGCHLD) | sigset(SIGTERM) | sigset(SIGINT) | sigset(SIGHUP) | sigset(SIGQUIT);
 /// What it blocks while it waits.
-pub const ALL_IN: u64 = sigset(&[]);
+pub const ALL_IN: u64 = 0;
 /// What a child blocks: it has no children.
-const CHILD_BLOCKS: u64 = sigset(&[SIGCHLD]);
+const CHILD_BLOCKS: u64 = sigset(SIGCHLD);
 
 /// Catches the signals that end the server. From now on the parent takes signals
 /// only where it waits, so a handler never meets it between two steps.
@@ -116,6 +117,7 @@ pub fn is_stopping() -> bool {
 
 /// Waits for the children, stage by stage, and ends the program.
 pub fn drain() -> ! {
+    notify::notify("STOPPING=1");
     loop {
         let stage = STAGE.get();
         let (event, signal, seconds) = match stage {
@@ -185,7 +187,7 @@ pub fn stop_reading(connfd: Fd, reason: Errno) {
 /// (socket(7), SO_LINGER; RFC 9293, section 3.6).
 pub fn reset(connfd: Fd, reason: Errno) -> ! {
     // On, for 0 seconds.
-    let _ = sys::setsockopt(connfd, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+    sys::setsockopt(connfd, libc::SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
     sys::_exit(reason.raw_os_error())
 }
 
@@ -195,7 +197,7 @@ pub fn reset(connfd: Fd, reason: Errno) -> ! {
 pub fn linger(connfd: Fd) {
     let mut looks = 0;
     // shutdown fails if the connection is gone.
-    while sys::unacknowledged(connfd) > 0 && shutdown(connfd, Shutdown::Read).is_ok() {
+    while sys::acknowledged(connfd).1 && shutdown(connfd, Shutdown::Read).is_ok() {
         sys::pause(CHILD_BLOCKS, Some(&mut { LOOK }));
         looks += 1;
         if looks == IdleSeconds.get() * LOOKS_PER_SECOND {

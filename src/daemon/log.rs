@@ -3,7 +3,7 @@
 
 use super::children::count;
 use super::options::Setting::{MaxChildren, Verbose};
-use crate::sys::{Global, Line, Sockaddr, message, milliseconds};
+use crate::sys::{ERRORS, Global, Line, SIGNALS, Sockaddr, message, milliseconds};
 use core::cell::Cell;
 use core::ffi::c_int;
 use rustix::io::Errno;
@@ -47,7 +47,7 @@ fn suppressed(kind: Kind) -> Option<u32> {
 pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
     if let Some(suppressed) = suppressed(kind) {
         let mut line = message();
-        line.str("fault call=").str(call).str(" error=").errno(e.raw_os_error());
+        line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
         line.client(client).suppressed(suppressed).end();
     }
 }
@@ -82,8 +82,8 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     let mut line = message();
     line.str("end").pid(pid).client(client).str(" reason=").str(reason);
     match kind {
-        Some(Kind::Signal) => _ = line.signal(signal.unwrap_or(0)),
-        Some(_) => _ = line.errno(errno),
+        Some(Kind::Signal) => _ = line.name(SIGNALS, signal.unwrap_or(0)),
+        Some(_) => _ = line.name(ERRORS, errno),
         None => {}
     }
     line.children().suppressed(suppressed).end();
@@ -95,7 +95,7 @@ pub fn stopping(event: &str, signal: c_int) {
     let mut line = message();
     line.str(event);
     if signal != 0 {
-        line.str(" signal=").signal(signal);
+        line.str(" signal=").name(SIGNALS, signal);
     }
     line.children().end();
 }
@@ -123,17 +123,5 @@ impl Line {
             self.str(" suppressed=").num(n as usize);
         }
         self
-    }
-
-    /// Appends the name or the number of a signal.
-    fn signal(&mut self, signal: c_int) -> &mut Self {
-        match signal {
-            libc::SIGHUP => self.str("SIGHUP"),
-            libc::SIGINT => self.str("SIGINT"),
-            libc::SIGQUIT => self.str("SIGQUIT"),
-            libc::SIGKILL => self.str("SIGKILL"),
-            libc::SIGTERM => self.str("SIGTERM"),
-            _ => self.num(signal as usize),
-        }
     }
 }

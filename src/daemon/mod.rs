@@ -9,6 +9,7 @@ mod fault;
 mod idle;
 mod listen;
 mod log;
+mod notify;
 mod options;
 
 use crate::sys::{self, Fd, Sockaddr};
@@ -16,7 +17,7 @@ pub use end::{catch_signals, waitpid};
 pub use fault::error_;
 pub use listen::{bind, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
 use log::Kind;
-use options::Setting::Quiet;
+use options::Setting::{Quiet, Raw};
 pub use options::{Service, getopt};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
@@ -79,7 +80,7 @@ pub fn fork(connfd: Fd) -> i32 {
 pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
     loop {
         let received = retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty()));
-        match received.inspect(|_| idle::progress()) {
+        match received {
             Ok((n, _)) => return n,
             Err(Errno::AGAIN) if idle::is_taking(fd) => {}
             Err(Errno::AGAIN) => {
@@ -94,11 +95,21 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
 /// send(2): the number of bytes. An error ends the child.
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
     let sent = retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty()));
-    match sent.inspect(|_| idle::progress()) {
+    match sent {
+        // The idle limit was over first. What the client takes from now on counts.
+        Ok(n) if n < buf.len() => {
+            idle::is_taking(fd);
+            n
+        }
         Ok(n) => n,
         Err(Errno::AGAIN) if idle::is_taking(fd) => 0,
         Err(e) => end::reset(fd, e),
     }
+}
+
+/// The longest line that the reader waits for: `lines`, or a single byte with `--raw`.
+pub fn maxlen(lines: usize) -> usize {
+    if Raw.is_on() { 1 } else { lines }
 }
 
 /// printf(3) for a burst of lines: `server received N bytes` for each, unless

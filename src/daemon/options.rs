@@ -2,7 +2,7 @@
 //! before anything is opened.
 
 use crate::sys::{self, Global, Line, STDOUT, Sockaddr, Strings};
-use crate::sys::{inet_pton, message, number, split, split_once};
+use crate::sys::{inet_pton, message, number, split_once};
 use core::cell::Cell;
 
 /// The parser reads the options from these lines: the letter from column 3, the
@@ -16,6 +16,7 @@ PORT 0: any free one. rot13 without PORT: 50005.
   -C, --max-per-source N \tat most N of one address or /64
   -g, --grace SECS \t\ttime to finish at SIGTERM (10)
   -r, --reuse-port \t\tshare the port
+  -R, --raw \t\t\tbytes, not lines
   -t, --idle SECS \t\tend after SECS of silence
   -u, --user UID[:GID] \t\tbecome UID
   -q, --quiet \t\t\tno reports
@@ -44,6 +45,7 @@ pub enum Setting {
     Gid,
     /// 1 or 0, like all that follow.
     ReusePort,
+    Raw,
     Quiet,
     Verbose,
 }
@@ -57,7 +59,7 @@ pub const NOBODY: u32 = u32::MAX;
 
 /// In the order of `Setting`: the option's letter, the value without it, and
 /// the least and the greatest value. An option that takes no value sets 1.
-const SETTINGS: [(u8, u32, u32, u32); 9] = [
+const SETTINGS: [(u8, u32, u32, u32); 10] = [
     (b'c', 1024, 1, MOST_CHILDREN),
     (b'C', MOST_CHILDREN, 1, MOST_CHILDREN),
     (b'g', 10, 0, DAY),
@@ -65,13 +67,14 @@ const SETTINGS: [(u8, u32, u32, u32); 9] = [
     (b'u', NOBODY, 0, NOBODY - 1),
     (0, NOBODY, 0, NOBODY - 1),
     (b'r', 0, 1, 1),
+    (b'R', 0, 1, 1),
     (b'q', 0, 1, 1),
     (b'v', 0, 1, 1),
 ];
 
-static VALUES: Global<[Cell<u32>; 9]> = Global([const { Cell::new(0) }; _]);
-/// The addresses to try to listen on.
-pub static HOSTS: Global<[Cell<Sockaddr>; 2]> = Global([const { Cell::new(Sockaddr::NONE) }; _]);
+static VALUES: Global<[Cell<u32>; 10]> = Global([const { Cell::new(0) }; _]);
+/// The address to listen on, if one was given.
+pub static HOST: Global<Cell<Sockaddr>> = Global(Cell::new(Sockaddr::NONE));
 
 impl Setting {
     pub fn get(self) -> u32 {
@@ -89,14 +92,15 @@ pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
     for (value, setting) in VALUES.iter().zip(&SETTINGS) {
         value.set(setting.1);
     }
-    HOSTS[0].set(Sockaddr::ANY6);
-    HOSTS[1].set(Sockaddr::ANY);
     let (mut service, mut port, mut no_more_options) = (None, None, false);
     args.next();
     while let Some(arg) = args.next() {
         match arg {
             b"--" if !no_more_options => no_more_options = true,
-            [b'-', b'-', ..] if !no_more_options => long_option(arg, &mut args),
+            [b'-', b'-', ..] if !no_more_options => {
+                let (name, value) = split_once(arg, b'=');
+                option(name, value, &mut args);
+            }
             [b'-', _, ..] if !no_more_options => short_options(arg, &mut args),
             _ if service.is_none() => service = Some(arg),
             _ if port.is_none() => port = Some(arg),
@@ -114,54 +118,38 @@ pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
     (service, port.map(|port| number(port, 65535).unwrap_or_else(|| wrong_port(port)) as u16))
 }
 
-/// `--name`, `--name value` or `--name=value`
-fn long_option(arg: &'static [u8], args: &mut Strings) {
-    let (name, value) = split_once(arg, b'=');
-    let mut lines = split(HELP.as_bytes(), b'\n');
-    let is_named = |line: &&[u8]| split_once(line.get(6..).unwrap_or_default(), b' ').0 == name;
-    match lines.find(is_named) {
-        Some([b' ', b' ', b'-', letter, ..]) => set(*letter, name, value, args),
-        _ => wrong("unknown option: ", name),
-    }
-}
-
 /// `-q`, `-b value`, `-bvalue`, or several letters in one argument
-fn short_options(mut arg: &'static [u8], args: &mut Strings) {
-    while let [_, rest @ ..] = arg
-        && let [letter, value @ ..] = rest
-    {
-        let attached = takes_value(*letter) && !value.is_empty();
-        set(*letter, &[b'-', *letter], attached.then_some(value), args);
-        arg = if takes_value(*letter) { &[] } else { rest };
+fn short_options(arg: &'static [u8], args: &mut Strings) {
+    let mut letters = arg.get(1..).unwrap_or_default();
+    while let [letter, rest @ ..] = letters {
+        let value = (!rest.is_empty()).then_some(rest);
+        letters = if option(&[b'-', *letter], value, args) { &[] } else { rest };
     }
 }
 
-fn takes_value(letter: u8) -> bool {
-    matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u')
-}
-
-/// Does what the option `letter` says. The user typed it as `name`.
+/// Does what the option `name` says. Returns whether it takes a value, which is
+/// `value` or the next argument.
 #[inline(never)]
-fn set(letter: u8, name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) {
-    let value = match value {
-        Some(_) if !takes_value(letter) => wrong("option takes no value: ", name),
-        None if takes_value(letter) => args.next(),
-        value => value.or(Some(b"1")),
+fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool {
+    let mut lines =
+        HELP.as_bytes().split(|&c| c == b'\n').filter_map(|line| line.split_at_checked(6));
+    let found =
+        lines.find(|(short, rest)| short[2..4] == *name || split_once(rest, b' ').0 == name);
+    let Some(([_, _, _, letter, ..], rest)) = found else {
+        wrong("unknown option: ", name);
     };
-    let value = value.unwrap_or_else(|| wrong("value missing after ", name));
-    match (letter, SETTINGS.iter().zip(&*VALUES).find(|(setting, _)| setting.0 == letter)) {
+    let takes_value = split_once(rest, b' ').1.unwrap_or_default().first() != Some(&b'\t');
+    let is_long = name.len() > 2;
+    let value = match value {
+        Some(_) if is_long && !takes_value => wrong("option takes no value: ", name),
+        _ if !takes_value => b"1",
+        value => {
+            value.or_else(|| args.next()).unwrap_or_else(|| wrong("value missing after ", name))
+        }
+    };
+    match (letter, SETTINGS.iter().zip(&*VALUES).find(|(setting, _)| setting.0 == *letter)) {
         (b'h', _) => print(HELP),
         (b'V', _) => print(VERSION),
-        (b'b', _) => match inet_pton(value) {
-            Some(host) => {
-                HOSTS[0].set(host);
-                HOSTS[1].set(Sockaddr::NONE);
-            }
-            None => {
-                wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
-                sys::_exit(2)
-            }
-        },
         (b'u', _) => {
             let (uid, gid) = split_once(value, b':');
             let id = |text| Cell::new(typed_number(name, text, 0, NOBODY - 1));
@@ -169,8 +157,12 @@ fn set(letter: u8, name: &[u8], value: Option<&'static [u8]>, args: &mut Strings
             VALUES[Setting::Gid as usize].swap(&id(gid.unwrap_or(uid)));
         }
         (_, Some((&(_, _, least, most), cell))) => cell.set(typed_number(name, value, least, most)),
-        (_, None) => wrong("unknown option: ", name),
+        (_, None) => HOST.set(inet_pton(value).unwrap_or_else(|| {
+            wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
+            sys::_exit(2)
+        })),
     }
+    takes_value
 }
 
 /// The value of the option `name`, a number in these bounds.

@@ -3,11 +3,14 @@
 
 use super::arch::syscall;
 use super::inet::Sockaddr;
+use super::mem::copy;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
+use core::mem::MaybeUninit;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, Result, retry_on_intr, write};
 use rustix::process::Pid;
+use rustix::termios::isatty;
 
 /// A descriptor. As in C, it is open until `close`.
 pub type Fd = BorrowedFd<'static>;
@@ -17,12 +20,12 @@ pub const STDOUT: Fd = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
 // SAFETY: likewise.
 pub const STDERR: Fd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
 
-/// The descriptor with this number; none for 0 and below.
+/// The descriptor with this number; none for a standard stream's and below.
 pub fn fd(number: RawFd) -> Option<Fd> {
     match number {
         // SAFETY: it is not -1, the one value that `BorrowedFd` forbids. A
         // descriptor that is not open is an error to the kernel only.
-        1.. => Some(unsafe { BorrowedFd::borrow_raw(number) }),
+        3.. => Some(unsafe { BorrowedFd::borrow_raw(number) }),
         _ => None,
     }
 }
@@ -32,15 +35,6 @@ fn ret(value: usize) -> Result<usize> {
     match value as isize {
         error @ -4095..0 => Err(Errno::from_raw_os_error(-error as i32)),
         _ => Ok(value),
-    }
-}
-
-/// The result of a call that returns a new descriptor.
-fn ret_fd(value: usize) -> Result<Fd> {
-    match ret(value)? as RawFd {
-        // SAFETY: the kernel has just made it, for us.
-        fd @ 0.. => Ok(unsafe { BorrowedFd::borrow_raw(fd) }),
-        _ => Err(Errno::BADF),
     }
 }
 
@@ -69,16 +63,15 @@ pub fn close(fd: Fd) {
     unsafe { rustix::io::close(fd.as_raw_fd()) };
 }
 
-/// socket(2), for TCP. It never returns the number of a standard stream: if one
+/// socket(2). It never returns the number of a standard stream: if one
 /// of those is closed, a socket that is not used takes its place. Otherwise a
 /// client would get what is written to that stream.
 #[inline(never)]
-pub fn socket(family: u16) -> Result<Fd> {
+pub fn socket(domain: c_int, kind: c_int) -> Result<Fd> {
     loop {
-        let args = [family as usize, libc::SOCK_STREAM as usize, 0];
+        let args = [domain as usize, kind as usize, 0];
         // SAFETY: it touches no memory.
-        let fd = ret_fd(unsafe { syscall(libc::SYS_socket, args) })?;
-        if fd.as_raw_fd() > libc::STDERR_FILENO {
+        if let Some(fd) = fd(ret(unsafe { syscall(libc::SYS_socket, args) })? as RawFd) {
             return Ok(fd);
         }
     }
@@ -92,9 +85,25 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
     Ok(())
 }
 
+/// Connects a datagram socket to the one at `path`, or, if that begins with `@`,
+/// to the abstract one of that name (connect(2), unix(7)).
+pub fn connect(path: &[u8]) -> Result<Fd> {
+    let mut addr = [MaybeUninit::uninit(); size_of::<libc::sockaddr_un>()];
+    let len = 2 + copy(&mut addr[2..], path);
+    copy(&mut addr, &(libc::AF_UNIX as u16).to_ne_bytes());
+    if path.first() == Some(&b'@') {
+        addr[2].write(0);
+    }
+    let fd = socket(libc::AF_UNIX, libc::SOCK_DGRAM)?;
+    let args = [fd.as_raw_fd() as usize, addr.as_ptr() as usize, len];
+    // SAFETY: the kernel reads `len` bytes, which have been written.
+    ret(unsafe { syscall(libc::SYS_connect, args) }).inspect_err(|_| close(fd))?;
+    Ok(fd)
+}
+
 /// accept(2). It stores the client's address.
 pub fn accept(listenfd: Fd, addr: &Cell<Sockaddr>) -> Result<Fd> {
-    ret_fd(store_addr(libc::SYS_accept, listenfd, addr))
+    fd(ret(store_addr(libc::SYS_accept, listenfd, addr))? as RawFd).ok_or(Errno::BADF)
 }
 
 /// getsockname(2), for an IPv4 or IPv6 socket.
@@ -116,26 +125,29 @@ fn store_addr(number: c_long, fd: Fd, addr: &Cell<Sockaddr>) -> usize {
     unsafe { syscall(number, args) }
 }
 
-/// setsockopt(2), for an option that is an int or a structure of ints.
+/// setsockopt(2), for an option that is an int or a structure of ints. An error
+/// is ignored, as in the C.
 #[inline(never)]
-pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> Result<()> {
+pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
     let (start, len) = (value.as_ptr() as usize, size_of_val(value));
     // SAFETY: the kernel reads `value`, whose size is given last.
-    ret(unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) })?;
-    Ok(())
+    unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
 }
 
-/// Writes `text` unless that would block; whether it did (pwritev2(2), RWF_NOWAIT).
+/// Writes `text` unless that would block; whether all of it was written
+/// (pwritev2(2), RWF_NOWAIT).
 pub fn write_now(fd: Fd, text: &[u8]) -> bool {
     let iovec = [text.as_ptr() as usize, text.len()];
     let (number, iovec) = (fd.as_raw_fd() as usize, &raw const iovec as usize);
     // At the file position, which is -1.
     let args = [number, iovec, 1, usize::MAX, 0, libc::RWF_NOWAIT as usize];
     // SAFETY: the kernel reads one `struct iovec` and the text.
-    let written = ret(unsafe { syscall(libc::SYS_pwritev2, args) }).is_ok();
-    // Not every file can tell whether it would block.
-    written || can_write(fd, false) && retry_on_intr(|| write(fd, text)).is_ok()
+    match ret(unsafe { syscall(libc::SYS_pwritev2, args) }) {
+        // Not every file can tell whether it would block.
+        Err(_) if can_write(fd, false) => retry_on_intr(|| write(fd, text)) == Ok(text.len()),
+        written => written == Ok(text.len()),
+    }
 }
 
 /// Whether a write would not block (poll(2), POLLOUT). With `wait` it returns
@@ -149,23 +161,45 @@ pub fn can_write(fd: Fd, wait: bool) -> bool {
     unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time, 0, 0]) != 0 }
 }
 
-/// Bytes sent that the peer has not acknowledged (tcp(7), SIOCOUTQ).
-pub fn unacknowledged(fd: Fd) -> u32 {
-    let mut bytes = 0;
-    let args = [fd.as_raw_fd() as usize, libc::TIOCOUTQ as usize, &raw mut bytes as usize];
-    // SAFETY: the kernel writes an int.
-    unsafe { syscall(libc::SYS_ioctl, args) };
-    bytes
+/// Bytes that the peer has acknowledged, and whether it has more to acknowledge
+/// (tcp(7), TCP_INFO). After an error it has not.
+#[inline(never)]
+pub fn acknowledged(fd: Fd) -> (u64, bool) {
+    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
+    let mut info = MaybeUninit::<[u64; 19]>::uninit();
+    let mut len = size_of_val(&info);
+    let (fd, at, len_at) =
+        (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
+    let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
+    // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
+    if unsafe { syscall(libc::SYS_getsockopt, args) } != 0 || len < size_of_val(&info) {
+        return (0, false);
+    }
+    // SAFETY: the kernel has written all of it.
+    let info = unsafe { info.assume_init_ref() };
+    // tcpi_bytes_acked; tcpi_unacked, before another number, and tcpi_notsent_bytes.
+    (info[15], (info[3] | info[18]) as u32 != 0)
+}
+
+/// Opens a terminal on standard error anew, for writes that do not block. Others
+/// have the same terminal by another open file, and that still blocks.
+pub fn reopen_terminal() {
+    if isatty(STDERR) {
+        let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let path = c"/proc/self/fd/2".as_ptr() as usize;
+        // SAFETY: the kernel reads the path, which ends with NUL.
+        let fd = unsafe { syscall(libc::SYS_openat, [0, path, flags as usize]) };
+        // SAFETY: after an error `fd` is no descriptor, and nothing changes.
+        unsafe { syscall(libc::SYS_dup3, [fd, libc::STDERR_FILENO as usize, 0]) };
+    }
 }
 
 /// Closes all descriptors from 3 on but `kept` (close_range(2)).
 pub fn close_all_but(kept: Fd) {
     let kept = kept.as_raw_fd() as usize;
-    for (first, last) in [(3, kept.wrapping_sub(1)), (kept + 1, u32::MAX as usize)] {
-        if first <= last {
-            // SAFETY: as for `close`.
-            unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
-        }
+    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX as usize)] {
+        // SAFETY: as for `close`. An empty range is an error.
+        unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
     }
 }
 

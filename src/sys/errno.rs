@@ -1,13 +1,15 @@
-//! Error names, like strerrorname_np(3), for the errors that can occur here.
+//! Names of errors and signals, like strerrorname_np(3) and sigabbrev_np(3), for
+//! those that can occur here.
 
-use super::inet::{number, split, split_once};
+use super::inet::{number, split_once};
 use super::print::Line;
 
 /// Number and name (errno(3)), and a meaning where users meet it. The numbers
 /// are the same on x86-64 and 64-bit Arm. It is one text because a table of
 /// texts needs relocations.
-const ERRORS: &str = "\
+pub const ERRORS: &str = "\
 1 EPERM
+2 ENOENT
 9 EBADF
 11 EAGAIN
 12 ENOMEM
@@ -24,20 +26,31 @@ const ERRORS: &str = "\
 105 ENOBUFS
 107 ENOTCONN
 110 ETIMEDOUT
+111 ECONNREFUSED
 113 EHOSTUNREACH";
 
+/// Number and name of the signals that end a process (signal(7)).
+pub const SIGNALS: &str = "\
+1 SIGHUP
+2 SIGINT
+3 SIGQUIT
+9 SIGKILL
+15 SIGTERM";
+
 impl Line {
-    /// Appends the name of `errno`, or its number.
-    pub fn errno(&mut self, errno: i32) -> &mut Self {
-        match find(errno) {
+    /// Appends the name of error or signal `n`, or its number.
+    #[inline(never)]
+    pub fn name(&mut self, names: &'static str, n: i32) -> &mut Self {
+        match find(names, n) {
             Some(text) => self.bytes(split_once(text, b' ').0),
-            None => self.num(errno as usize),
+            None => self.num(n as usize),
         }
     }
 
     /// Appends the name of `errno` and its meaning, or its number (strerror(3)).
+    #[inline(never)]
     pub fn strerror(&mut self, errno: i32) -> &mut Self {
-        match find(errno) {
+        match find(ERRORS, errno) {
             Some(text) => self.bytes(text),
             None => self.str("errno ").num(errno as usize),
         }
@@ -45,7 +58,7 @@ impl Line {
 }
 
 #[inline(never)]
-fn find(errno: i32) -> Option<&'static [u8]> {
-    let mut lines = split(ERRORS.as_bytes(), b'\n').map(|line| split_once(line, b' '));
-    lines.find(|line| number(line.0, 133) == Some(errno as u32))?.1
+fn find(names: &'static str, n: i32) -> Option<&'static [u8]> {
+    let mut lines = names.as_bytes().split(|&c| c == b'\n').map(|line| split_once(line, b' '));
+    lines.find(|line| number(line.0, 133) == Some(n as u32))?.1
 }

@@ -69,16 +69,6 @@ pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     (text.get(..at).unwrap_or_default(), text.get(at + 1..))
 }
 
-/// The parts of `text` between the separators, at least one.
-pub fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(text);
-    core::iter::from_fn(move || {
-        let part;
-        (part, rest) = split_once(rest?, separator);
-        Some(part)
-    })
-}
-
 #[inline(never)]
 fn parse_v4(text: &[u8]) -> Option<[u8; 4]> {
     let (mut octets, mut rest) = ([0; 4], Some(text));

@@ -17,8 +17,9 @@ mod start;
 
 pub use arch::{AUDIT_ARCH, rot13_block};
 pub use call::*;
+pub use errno::{ERRORS, SIGNALS};
 pub use global::Global;
-pub use inet::{Sockaddr, inet_pton, number, split, split_once};
+pub use inet::{Sockaddr, inet_pton, number, split_once};
 pub use mem::{memmove, memrchr};
 pub use print::{Line, message, report};
 pub use signal::*;

@@ -103,8 +103,7 @@ impl Line {
     }
 
     /// Writes the line to standard error. It does not wait for a reader: a message
-    /// that does not fit is lost, and the next one tells how many were. Only a
-    /// terminal can make it wait: poll(2) calls one writable if a single byte fits.
+    /// that does not fit is lost, and the next one tells how many were.
     #[inline(never)]
     pub fn end(&mut self) {
         copy(&mut self.text, PREFIX.as_bytes());
@@ -117,7 +116,7 @@ impl Line {
     }
 
     fn text(&self) -> &[u8] {
-        // SAFETY: `bytes` has written these.
+        // SAFETY: `bytes` has written these, and `end` the prefix.
         unsafe { self.text[..self.len.min(CAPACITY)].assume_init_ref() }
     }
 

@@ -29,14 +29,9 @@ pub fn signal(signum: c_int, handler: Handler) -> usize {
 /// Bytes of a set of signals.
 const SIGSET: usize = 8;
 
-/// A set of signals: a bit for each.
-pub const fn sigset(signals: &[c_int]) -> u64 {
-    let (mut set, mut i) = (0, 0);
-    while i < signals.len() {
-        set |= 1 << (signals[i] - 1);
-        i += 1;
-    }
-    set
+/// The set of this signal alone: a bit.
+pub const fn sigset(signal: c_int) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Blocks these signals and no other (sigprocmask(2), SIG_SETMASK).

@@ -1,6 +1,7 @@
 //! From the kernel's entry to `main`: the stack, the buffer, the arguments.
 
 use super::global::Global;
+use super::inet::split_once;
 use core::cell::Cell;
 use core::ffi::c_char;
 
@@ -52,6 +53,16 @@ pub unsafe extern "C" fn start(stack: *const usize, buf: *mut Buf) -> ! {
 /// argv or envp, as bytes.
 #[derive(Clone, Copy)]
 pub struct Strings(*const *const c_char);
+
+impl Strings {
+    /// The value of an environment variable (getenv(3)).
+    pub fn getenv(mut self, name: &[u8]) -> Option<&'static [u8]> {
+        self.find_map(|variable| {
+            let (found, value) = split_once(variable, b'=');
+            value.filter(|_| found == name)
+        })
+    }
+}
 
 impl Iterator for Strings {
     type Item = &'static [u8];

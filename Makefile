@@ -34,9 +34,9 @@ ARM_RUSTC = $(firstword $(foreach r,rustc /usr/bin/rustc,\
 EMULATOR  = qemu-aarch64-static
 # Tests that cannot run in an emulator: it has no seccomp and no subreapers, keeps a
 # few signals for itself, has a thread of its own, and opens the program by its name.
-# The deployments are tested without it. Tests that use strace or look at memory say
+# The deployments and packages are tested without it. Tests that use strace or look at memory say
 # that they are skipped.
-ARM_SKIP  = deploy:: parent_and_child_are_filtered any_other_call_is_fatal \
+ARM_SKIP  = deploy:: package:: parent_and_child_are_filtered any_other_call_is_fatal \
 	a_signal_to_a_child every_signal_to_a_child out_of_memory out_of_processes \
 	a_port_without_permission a_standard_error_that_nobody_reads_stops
 
@@ -123,10 +123,20 @@ archive:
 		gzip -9n >$(TARGET)/dist/$(NAME).tar.gz
 	rm -rf $(TARGET)/dist/$(NAME)
 
+deb: all aarch64   ## make Debian packages for both architectures, in target/deb
+	rm -rf $(TARGET)/deb
+	$(MAKE) package ARCH=$(shell dpkg --print-architecture)
+	$(MAKE) package ARCH=arm64 BIN=$(ARM_BIN)
+	cd $(TARGET)/deb && sha256sum *.deb >SHA256SUMS && cat SHA256SUMS
+
+package:
+	mkdir -p $(TARGET)/deb
+	sh deploy/debian/build.sh $(ARCH) $(BIN) $(TARGET)/deb
+
 clean:   ## remove what was built
 	$(CARGO) clean
 
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive clean help
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help

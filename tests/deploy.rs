@@ -15,29 +15,12 @@ fn make(args: &[&str]) {
     succeeds(Command::new("make").arg("-s").arg(format!("BIN={BINARY}")).args(args));
 }
 
-/// Runs a command in the project's directory and returns its stdout.
-fn succeeds(command: &mut Command) -> String {
-    let output = run(command.current_dir(env!("CARGO_MANIFEST_DIR")));
-    let (stdout, stderr) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
-    assert!(output.status.success(), "{command:?}: {stderr:?}");
-    stdout.expect("text")
-}
-
-/// The same for a checker. It prints nothing if all is right.
+/// Runs a checker in the project's directory. It prints nothing if all is right.
 fn is_silent(command: &mut Command) {
-    let output = run(command.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let output = run_tool(command.current_dir(env!("CARGO_MANIFEST_DIR")));
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success() && said.is_empty(), "{command:?}: {said}");
-}
-
-// SAFETY: it cannot fail.
-fn root() -> bool {
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        skipped("not root");
-    }
-    root
 }
 
 // ---------------------------------------------------------------- installation
@@ -171,8 +154,9 @@ fn the_units_serve_under_systemd() {
     }
     let stage = scratch("systemd");
     make(&["install", &format!("DESTDIR={}", stage.display())]);
+    succeeds(Command::new("cp").args(["-r", "deploy/debian"]).arg(stage.join("debian")));
     let mut systemd = Command::new("sh");
-    run(systemd.arg("tests/systemd.sh").arg(&*stage));
+    run_tool(systemd.arg("tests/systemd.sh").arg(&*stage));
     let report = fs::read_to_string(stage.join("report")).expect("report");
     let lines: Vec<&str> = report.lines().collect();
     assert!(lines.starts_with(&["echo", "Uryyb", "again"]), "{report}");
@@ -184,6 +168,9 @@ fn the_units_serve_under_systemd() {
     let shared = lines.iter().filter(|line| line.contains("/forkline --reuse-port -v echo 7008 "));
     assert_eq!(shared.count(), 2, "{report}");
     assert!(lines.contains(&"shared") && lines.contains(&"0 2 failed "), "{report}");
+    assert!(lines.contains(&"upgraded") && lines.contains(&"restarted"), "{report}");
+    const ENABLED: &str = "/etc/systemd/system/sockets.target.wants/forkline@7007.socket";
+    assert!(report.contains(&format!("\ninactive  inactive {ENABLED}\n0\n")), "{report}");
     let uid = lines.iter().find(|line| line.starts_with("Uid:")).expect("Uid");
     assert!(!uid.split('\t').any(|id| id == "0"), "{report}");
 }

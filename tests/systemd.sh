@@ -89,6 +89,24 @@ END
     systemctl show -P ExecMainStatus -P NRestarts -P ActiveState forkline-cpu@0.service |
         tr '\n' ' '
     echo
+    maintain
+}
+
+# What the scripts of the Debian package do. An upgrade starts the servers anew
+# behind their sockets, a removal ends them, and a purge disables them.
+maintain() {
+    export DPKG_ROOT=/none # this machine's policy-rc.d may forbid everything
+    systemctl -q enable forkline@7007.socket
+    old=$(systemctl show -P MainPID forkline@7007.service)
+    sh /outside/debian/postinst configure 0.1.0-1
+    new=$(systemctl show -P MainPID forkline@7007.service)
+    printf 'upgraded\n' | socat -t5 - tcp:127.0.0.1:7007
+    test "$old" != "$new" && test ! -d "/proc/$old" && echo restarted
+    sh /outside/debian/prerm remove
+    systemctl show -P ActiveState forkline@7007.socket forkline@7007.service | tr '\n' ' '
+    find /etc/systemd/system -type l -name 'forkline*'
+    sh /outside/debian/postrm purge
+    find /etc/systemd/system -type l -name 'forkline*' | wc -l
 }
 
 case $1 in

@@ -231,6 +231,15 @@ fn take_signals() {
 
 /// Runs a command that ends by itself, at most DEADLINE long.
 pub fn run(command: &mut Command) -> Output {
+    run_for(DEADLINE, command)
+}
+
+/// The same for tools, which take long on a machine that is busy.
+pub fn run_tool(command: &mut Command) -> Output {
+    run_for(10 * DEADLINE, command)
+}
+
+fn run_for(most: Duration, command: &mut Command) -> Output {
     take_signals();
     command.stdin(Stdio::null()).process_group(0);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -238,7 +247,7 @@ pub fn run(command: &mut Command) -> Output {
     let pid = child.id() as i32;
     let stdout = Collected::from(child.stdout.take());
     let stderr = Collected::from(child.stderr.take());
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + most;
     let late = loop {
         match child.try_wait().expect("try_wait") {
             Some(_) if stdout.ended() && stderr.ended() => break false,
@@ -252,6 +261,14 @@ pub fn run(command: &mut Command) -> Output {
     let status = child.wait().expect("wait");
     assert!(!late, "{command:?} did not end");
     Output { status, stdout: stdout.bytes(), stderr: stderr.bytes() }
+}
+
+/// Runs a tool in the project's directory and returns its stdout.
+pub fn succeeds(command: &mut Command) -> String {
+    let output = run_tool(command.current_dir(env!("CARGO_MANIFEST_DIR")));
+    let (stdout, stderr) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+    assert!(output.status.success(), "{command:?}: {stderr:?}");
+    stdout.expect("text")
 }
 
 /// The program made from `tests/c/<name>.c` with $CC or cc, once per process.
@@ -716,6 +733,16 @@ pub fn tool(name: &str) -> bool {
         skipped(&format!("no {name} here"));
     }
     found
+}
+
+/// Whether this is root; says `skipped:` when it is not.
+pub fn root() -> bool {
+    // SAFETY: it cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        skipped("not root");
+    }
+    root
 }
 
 /// Whether the machine has IPv6; says `skipped:` when it has not.

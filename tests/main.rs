@@ -15,6 +15,7 @@ mod limits;
 mod limits_real;
 mod lossless;
 mod memory;
+mod messages;
 mod package;
 mod processes;
 mod reports;

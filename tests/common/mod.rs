@@ -8,6 +8,8 @@
 //! ```
 #![allow(dead_code)] // each test file uses its own part of this
 
+pub mod messages;
+
 use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,7 +32,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 // ---------------------------------------------------------------- servers
 
 /// A running server in a process group of its own. Dropping it kills it and
-/// its children.
+/// its children, and checks every message that it has written.
 pub struct Server {
     pub port: u16,
     pub pid: u32,
@@ -160,6 +162,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         kill(-(self.pid as i32), libc::SIGKILL);
         let _ = self.child.wait();
+        if !thread::panicking() {
+            // A process elsewhere may hold the pipe for longer.
+            within(Duration::from_secs(1), || self.stderr.ended());
+            messages::check(&self.stderr.text());
+        }
     }
 }
 
@@ -260,6 +267,7 @@ fn run_for(most: Duration, command: &mut Command) -> Output {
     }
     let status = child.wait().expect("wait");
     assert!(!late, "{command:?} did not end");
+    messages::check(&stderr.text());
     Output { status, stdout: stdout.bytes(), stderr: stderr.bytes() }
 }
 

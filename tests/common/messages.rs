@@ -17,7 +17,7 @@ pub const EVENTS: [&str; 8] = [
     "drained children",
 ];
 pub const REASONS: [&str; 6] = ["eof", "idle", "stop", "reset", "signal", "fault"];
-pub const CALLS: [&str; 2] = ["accept", "fork"];
+pub const CALLS: [&str; 3] = ["accept", "fork", "NOTIFY_SOCKET"];
 
 /// The other lines. A word in capitals stands for a value, see `FORMS`.
 pub const SENTENCES: [&str; 22] = [
@@ -32,7 +32,7 @@ pub const SENTENCES: [&str; 22] = [
     "setresuid: ERROR",
     "serving without seccomp: ERROR",
     "LISTEN_FDS: ERROR",
-    "LISTEN_FDS is not 1",
+    "LISTEN_FDS is not 1: ERROR",
     "a service is missing: echo or rot13",
     "neither echo nor rot13: TYPED",
     "echo needs a port",
@@ -45,8 +45,10 @@ pub const SENTENCES: [&str; 22] = [
     "TYPED TYPED: not a number from NUMBER to NUMBER",
 ];
 
+type IsValue = fn(&str) -> bool;
+
 /// The words in capitals, and whether a text is a value of theirs.
-const FORMS: [(&str, fn(&str) -> bool); 5] = [
+const FORMS: [(&str, IsValue); 5] = [
     ("SERVICE", |text| matches!(text, "echo" | "rot13")),
     ("ADDRESS", is_address),
     ("ERROR", is_explained_error),
@@ -55,8 +57,9 @@ const FORMS: [(&str, fn(&str) -> bool); 5] = [
 ];
 
 /// The errors that have a name here (src/sys/errno.rs), and some a meaning.
-const ERRORS: [(u32, &str); 18] = [
+const ERRORS: [(u32, &str); 20] = [
     (1, "EPERM"),
+    (2, "ENOENT"),
     (9, "EBADF"),
     (11, "EAGAIN"),
     (12, "ENOMEM"),
@@ -73,6 +76,7 @@ const ERRORS: [(u32, &str); 18] = [
     (105, "ENOBUFS"),
     (107, "ENOTCONN"),
     (110, "ETIMEDOUT"),
+    (111, "ECONNREFUSED"),
     (113, "EHOSTUNREACH"),
 ];
 const SIGNALS: [(u32, &str); 5] =
@@ -187,7 +191,7 @@ fn is_typed(text: &str) -> bool {
 /// Whether a text is a sentence of this form.
 fn fits(form: &str, text: &str) -> bool {
     let first =
-        |&(name, fits): &(&'static str, fn(&str) -> bool)| Some((form.find(name)?, name, fits));
+        |&(name, is_value): &(&'static str, IsValue)| Some((form.find(name)?, name, is_value));
     let Some((at, name, is_value)) = FORMS.iter().filter_map(first).min_by_key(|found| found.0)
     else {
         return form == text;

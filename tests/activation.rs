@@ -1,11 +1,13 @@
 //! A listening socket from systemd, or from whoever speaks its protocol
-//! (sd_listen_fds(3)).
+//! (sd_listen_fds(3)), and what the server tells the service manager (sd_notify(3)).
 
 use crate::common::*;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -139,4 +141,100 @@ fn systemd_hands_it_a_socket() {
     assert_eq!(exchange(client.unwrap(), b"hello\n"), b"hello\n");
     kill(systemd.id() as i32, libc::SIGTERM);
     assert!(systemd.wait().expect("wait").success());
+}
+
+// ---------------------------------------------------------------- the service manager
+
+/// A service manager's socket, at a path or with an abstract name, and what
+/// NOTIFY_SOCKET says of it.
+fn managers() -> [(UnixDatagram, String, Scratch); 2] {
+    ["", "@"].map(|kind| {
+        let path = scratch("notify");
+        let name = path.to_str().expect("text").to_owned();
+        let socket = match kind {
+            "@" => SocketAddr::from_abstract_name(&name).and_then(|a| UnixDatagram::bind_addr(&a)),
+            _ => UnixDatagram::bind(&name),
+        };
+        let socket = socket.expect("a socket");
+        socket.set_read_timeout(Some(DEADLINE)).expect("timeout");
+        (socket, format!("{kind}{name}"), path)
+    })
+}
+
+fn next_state(manager: &UnixDatagram) -> String {
+    let mut state = [0; 100];
+    let n = manager.recv(&mut state).expect("a state");
+    String::from_utf8_lossy(&state[..n]).into_owned()
+}
+
+#[test]
+fn the_service_manager_is_told_of_the_start_and_the_end() {
+    for (manager, name, _path) in managers() {
+        let mut command = forkline(&["echo", "0"]);
+        let mut server = Server::launch(command.env("NOTIFY_SOCKET", &name));
+        assert_eq!(next_state(&manager), "READY=1", "{name}");
+        // It is ready indeed.
+        server.port = server.find_port().expect("the ready line");
+        let mut client = server.connect();
+        assert_eq!(say(&client, LINE), LINE);
+        manager.set_nonblocking(true).expect("nonblocking");
+        let nothing = manager.recv(&mut [0]).expect_err("no more than that");
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        manager.set_nonblocking(false).expect("blocking");
+        // The end is told when it begins: this client has not taken its answer yet.
+        client.write_all(LINE).expect("send");
+        server.signal(libc::SIGTERM);
+        assert_eq!(next_state(&manager), "STOPPING=1", "{name}");
+        assert_eq!(receive_all(&client).0, LINE);
+        assert!(server.wait().success());
+        server.has_said_nothing_else();
+    }
+}
+
+/// systemd may hand over a socket and listen for the state too.
+#[test]
+fn a_server_on_a_socket_that_it_is_given_tells_its_state() {
+    let listener = listener();
+    for (manager, name, _path) in managers() {
+        let environment = format!("{ENVIRONMENT} NOTIFY_SOCKET='{name}'");
+        let server = Server::spawn(&mut activated(&listener, &environment, "echo"));
+        assert_eq!(next_state(&manager), "READY=1");
+        assert_eq!(exchange(server.connect(), LINE), LINE);
+        server.signal(libc::SIGQUIT);
+        assert_eq!(next_state(&manager), "STOPPING=1");
+    }
+}
+
+#[test]
+fn a_service_manager_that_cannot_be_told_is_no_obstacle() {
+    for (manager, name, _path) in managers() {
+        // Nobody listens any more: the path is left, the abstract name is not.
+        drop(manager);
+        let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        assert_eq!(exchange(server.connect(), LINE), LINE);
+        let said = server.stderr.lines();
+        assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED", "{said:?}");
+    }
+    let nowhere = scratch("notify");
+    let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &nowhere));
+    let said = server.stderr.lines();
+    assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ENOENT", "{said:?}");
+}
+
+/// A manager that reads nothing, and one that goes away.
+#[test]
+fn a_service_manager_that_does_not_read_delays_nothing() {
+    for (manager, name, _path) in managers() {
+        let address = manager.local_addr().expect("its address");
+        let other = UnixDatagram::unbound().expect("a socket");
+        other.set_nonblocking(true).expect("nonblocking");
+        while other.send_to_addr(b"#", &address).is_ok() {}
+        let mut server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        assert_eq!(exchange(server.connect(), LINE), LINE);
+        drop(manager);
+        assert_eq!(exchange(server.connect(), LINE), LINE);
+        server.signal(libc::SIGTERM);
+        assert!(server.wait().success());
+        server.has_said_nothing_else();
+    }
 }

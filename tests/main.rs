@@ -17,6 +17,7 @@ mod lossless;
 mod memory;
 mod messages;
 mod package;
+mod peers;
 mod processes;
 mod reports;
 mod reuse_port;

@@ -174,7 +174,8 @@ fn the_service_manager_is_told_of_the_start_and_the_end() {
         let mut server = Server::launch(command.env("NOTIFY_SOCKET", &name));
         assert_eq!(next_state(&manager), "READY=1", "{name}");
         // It is ready indeed.
-        server.port = server.find_port().expect("the ready line");
+        server.stderr.wait_for(" listening on ");
+        server.port = server.find_port().expect("its port");
         let mut client = server.connect();
         assert_eq!(say(&client, LINE), LINE);
         manager.set_nonblocking(true).expect("nonblocking");

@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// forkline with `socket` as descriptor 3 and the environment that says so.
 pub fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
     let mut command = Command::new("sh");
-    let forkline = command_line(&[]).join(" ");
-    command.args(["-c", &format!("{environment} exec {forkline} {args}")]);
+    command.args(["-c", &format!("{environment} exec \"$@\" {args}"), "sh"]);
+    command.args(command_line(&[]));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let fd = socket.as_fd().as_raw_fd();
     let hand_over = move || {
@@ -128,17 +128,9 @@ fn systemd_hands_it_a_socket() {
     if !tool("systemd-socket-activate") {
         return;
     }
-    let free = port(&listener());
-    let mut systemd = Command::new("systemd-socket-activate");
-    systemd.args(["-l", &format!("127.0.0.1:{free}")]).args(command_line(&["echo"]));
-    let mut systemd = systemd.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("start");
+    let (mut systemd, port) = socket_activate();
     // The first connection starts the server.
-    let mut client = None;
-    wait_for("it listens", || {
-        client = std::net::TcpStream::connect(("127.0.0.1", free)).ok();
-        client.is_some()
-    });
-    assert_eq!(exchange(client.unwrap(), b"hello\n"), b"hello\n");
+    assert_eq!(exchange(connect(("127.0.0.1", port)), b"hello\n"), b"hello\n");
     kill(systemd.id() as i32, libc::SIGTERM);
     assert!(systemd.wait().expect("wait").success());
 }
@@ -237,5 +229,23 @@ fn a_service_manager_that_does_not_read_delays_nothing() {
         server.signal(libc::SIGTERM);
         assert!(server.wait().success());
         server.has_said_nothing_else();
+    }
+}
+
+/// It takes no 0, and a port that is free may be another's at any moment: so it tries
+/// some that the kernel gives to nobody unasked, until it listens.
+fn socket_activate() -> (Child, u16) {
+    loop {
+        let port = fastrand::u16(10_000..32_000);
+        let mut systemd = Command::new("systemd-socket-activate");
+        systemd.args(["-l", &format!("127.0.0.1:{port}")]).args(command_line(&["echo"]));
+        let systemd = systemd.stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut systemd = systemd.expect("start");
+        wait_for("it listens or ends", || {
+            listening_port(systemd.id()).is_some() || systemd.try_wait().unwrap().is_some()
+        });
+        if systemd.try_wait().expect("try_wait").is_none() {
+            return (systemd, port);
+        }
     }
 }

@@ -23,7 +23,8 @@ fn twenty_thousand_connections_in_bursts() {
             if n % 10 == 0 {
                 // All at once also for the server, who hears of them by one signal.
                 let children = children_now(server.pid);
-                server.signal(libc::SIGSTOP);
+                assert_eq!(children.len(), CAP, "all of them serve");
+                stop(server.pid);
                 drop(served);
                 wait_for("16 zombies", || children.iter().all(|&child| state(child) == 'Z'));
                 server.signal(libc::SIGCONT);
@@ -33,7 +34,7 @@ fn twenty_thousand_connections_in_bursts() {
             served = waiting;
         }
     });
-    assert_eq!(most, CAP);
+    assert!(most <= CAP, "{most} children");
     server.wait_for_children(0);
     server.has_said_nothing_else();
 }
@@ -45,7 +46,7 @@ fn four_times_as_many_clients_as_children() {
         // Once all places are taken for sure: later that depends on the scheduler.
         let first = burst(&server, 0);
         assert!(first.iter().all(|client| receive(client, LINE.len()) == LINE));
-        wait_for("the cap is seen", || children_now(server.pid).len() == CAP);
+        assert_eq!(children_now(server.pid).len(), CAP);
         drop(first);
         thread::scope(|scope| {
             for _ in 0..4 * CAP {
@@ -122,14 +123,14 @@ fn burst(server: &Server, n: usize) -> Vec<TcpStream> {
     clients
 }
 
-/// The most children that the server has while this goes on.
+/// The most children that the server was seen to have while this goes on.
 fn while_watching(server: &Server, act: impl FnOnce()) -> usize {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut most = 0;
             while !done.load(Ordering::Relaxed) {
-                most = most.max(children_now(server.pid).len());
+                most = most.max(children_at_once(server.pid));
                 thread::sleep(Duration::from_micros(50));
             }
             most

@@ -2,7 +2,6 @@
 //! a script does to the server.
 
 use crate::common::*;
-use crate::reports::terminal;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::os::fd::AsRawFd;

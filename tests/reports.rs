@@ -4,7 +4,7 @@ use crate::common::*;
 use fastrand::Rng;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -93,18 +93,6 @@ fn each_line_and_each_piece_has_its_report() {
     }
 }
 
-/// The two ends of a new terminal, for a person and for a program (pty(7)).
-pub fn terminal() -> (File, File) {
-    let (mut person, mut program) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: both integers are there to be written; the rest may be null.
-    let result =
-        unsafe { libc::openpty(&mut person, &mut program, null, null.cast(), null.cast()) };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
-    // SAFETY: both descriptors are new and nobody else's.
-    [person, program].map(|fd| unsafe { File::from_raw_fd(fd) }).into()
-}
-
 #[test]
 fn on_a_terminal_the_reports_are_those_of_the_c() {
     let mut rng = Rng::new();
@@ -116,7 +104,7 @@ fn on_a_terminal_the_reports_are_those_of_the_c() {
     }
     let mut c = Command::new(compiled("echo"));
     for command in [&mut forkline(&["echo", "0"]), c.arg("0")] {
-        let (person, program) = terminal();
+        let (person, program) = terminal().expect("a terminal");
         let server = Server::spawn(command.stdout(program).stderr(Stdio::null()));
         let screen = Collected::from(Some(person));
         assert_eq!(exchange(server.connect(), &bytes), bytes);

@@ -125,15 +125,6 @@ fn one_is_drained_and_the_other_goes_on() {
     println!("{} answered, {} by the first", answered.into_inner(), ends);
 }
 
-/// Ends the load, however the test ends.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 /// A conversation from this address: everything is answered, or nothing and a
 /// reset tells so.
 fn is_answered(source: Ipv4Addr, port: u16) -> bool {

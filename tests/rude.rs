@@ -2,10 +2,10 @@
 
 use crate::common::*;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SERVICES: [&str; 2] = ["echo", "rot13"];
 
@@ -42,22 +42,22 @@ fn one_byte_at_a_time() {
 #[test]
 fn a_reset_ends_its_child_and_is_not_worth_a_word() {
     let lines = b"a line\n".repeat(10_000);
-    type Moment = (&'static str, fn(&TcpStream, &[u8]));
+    type Moment = (&'static str, fn(&Server, &TcpStream, &[u8]));
     let moments: [Moment; 7] = [
-        ("before the first byte", |_, _| ()),
-        ("in a line", |client, _| send(client, b"half a line")),
-        ("before the answer is read", |client, _| send(client, b"a line\n")),
-        ("in a conversation", |client, _| {
+        ("before the first byte", |_, _, _| ()),
+        ("in a line", |_, client, _| send(client, b"half a line")),
+        ("before the answer is read", |_, client, _| send(client, b"a line\n")),
+        ("in a conversation", |_, client, _| {
             send(client, b"a line\nhalf");
             receive(client, 7);
         }),
-        ("among many lines", send),
-        ("after a half-close", |client, lines| {
+        ("among many lines", |_, client, lines| send(client, lines)),
+        ("after a half-close", |_, client, lines| {
             send(client, lines);
             client.shutdown(Shutdown::Write).expect("shutdown");
         }),
-        ("while the child waits to send", |client, _| {
-            fill(client);
+        ("while the child waits to send", |server, client, lines| {
+            fill(client, server.wait_for_children(1)[0], lines);
         }),
     ];
     for service in SERVICES {
@@ -65,7 +65,7 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
         for (moment, act) in moments {
             for settled in [false, true] {
                 let client = server.connect();
-                act(&client, &lines);
+                act(&server, &client, &lines);
                 if settled {
                     wait_for("the child waits or is gone", || {
                         server.children().into_iter().all(|child| at_rest(child).is_some())
@@ -129,8 +129,10 @@ fn a_client_that_does_not_read_blocks_its_child_and_loses_nothing() {
         let server = Server::start(&["-q", service, "0"]);
         let mut client = server.connect();
         let child = server.wait_for_children(1)[0];
-        let sent = fill(&client);
-        assert!(sent.len() > 1 << 20, "blocked after only {} bytes", sent.len());
+        let lines = [&b"Megabytes of lines that nobody reads. ".repeat(20), &b"\n"[..]].concat();
+        let lines = lines.repeat(1000);
+        let sent = fill(&client, child, &lines);
+        assert!(sent > 1 << 20, "blocked after only {sent} bytes");
         stays_at_rest(child);
 
         let reader = client.try_clone().expect("clone");
@@ -140,6 +142,7 @@ fn a_client_that_does_not_read_blocks_its_child_and_loses_nothing() {
             client.shutdown(Shutdown::Write).expect("shutdown");
             reading.join().expect("reader")
         });
+        let sent: Vec<u8> = lines.iter().cycle().take(sent).copied().collect();
         let sent = [&sent[..], b"and more\nthe end"].concat();
         assert_eq!(got.len(), sent.len());
         assert!(got == answer(service, &sent), "the bytes differ");
@@ -177,7 +180,7 @@ fn disconnects_before_the_first_byte() {
         server.connect().shutdown(Shutdown::Write).expect("shutdown");
     }
     is_undisturbed(&server);
-    assert_eq!(server.stdout.lines(), ["server received 12 bytes", "server received 1 bytes"]);
+    assert_eq!(server.stop().0, "server received 12 bytes\nserver received 1 bytes\n");
 }
 
 /// A line, a half-close and a reset, all before the child looks: the line is
@@ -219,31 +222,6 @@ fn answer_to_nobody(server: Server) -> i32 {
 
 fn send(mut client: &TcpStream, bytes: &[u8]) {
     client.write_all(bytes).expect("send");
-}
-
-/// Sends lines and reads nothing until no more has been taken for a while.
-fn fill(mut client: &TcpStream) -> Vec<u8> {
-    const ENOUGH: usize = 64 << 20; // the kernel's limits, four times 4 to 6 MiB, are far below
-    let lines = b"Megabytes of lines that nobody reads. ".repeat(20);
-    let piece = [&lines[..], b"\n"].concat().repeat(80);
-    let mut sent = Vec::new();
-    let mut last = Instant::now();
-    client.set_nonblocking(true).expect("nonblocking");
-    while last.elapsed() < Duration::from_millis(200) {
-        match client.write(&piece[sent.len() % piece.len()..]) {
-            Ok(n) => {
-                sent.extend_from_slice(&piece[sent.len() % piece.len()..][..n]);
-                last = Instant::now();
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => panic!("send: {error}"),
-        }
-        assert!(sent.len() < ENOUGH, "never blocked");
-    }
-    client.set_nonblocking(false).expect("nonblocking");
-    sent
 }
 
 /// Processor time used (in clock ticks, proc(5)) and how often it has gone to

@@ -388,20 +388,14 @@ fn a_broken_connection_does_not_kill_the_child() {
 fn a_send_cut_short_by_a_signal_is_continued() {
     for (service, expected) in [("echo", <[u8]>::to_vec as fn(&[u8]) -> _), ("rot13", rot13)] {
         let server = Server::start(&["-q", service, "0"]);
-        let mut stream = server.connect();
+        let stream = server.connect();
         let child = server.wait_for_children(1)[0];
         let bytes: Vec<u8> =
             (0..2_000_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
 
-        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut sent = 0;
-        while let Ok(n) = stream.write(&bytes[sent..]) {
-            sent += n;
-        }
+        let sent = fill(&stream, child, &bytes);
         assert!(sent < bytes.len(), "the server took all unread");
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        kill(child as i32, libc::SIGSTOP);
-        wait_for("it has stopped", || matches!(stat(child), Some(('T', _))));
+        stop(child);
         kill(child as i32, libc::SIGCHLD);
         kill(child as i32, libc::SIGCONT);
 

@@ -11,23 +11,26 @@
 pub mod messages;
 
 use std::env;
-use std::fs;
+use std::ffi::CStr;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::linux::net::TcpStreamExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that anything here waits before the test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+/// The longest that anything here waits before the test fails: far longer than it
+/// takes where many others want the processors too.
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 // ---------------------------------------------------------------- servers
 
@@ -40,6 +43,8 @@ pub struct Server {
     pub stdout: Collected,
     pub stderr: Collected,
     child: Child,
+    /// Once it has ended: the children that it has left behind.
+    orphans: Option<Vec<u32>>,
 }
 
 impl Server {
@@ -65,6 +70,7 @@ impl Server {
         let mut server = Server::launch(command);
         wait_for("the server is ready", || {
             if let Some(status) = server.ended() {
+                wait_for("its output ends", || server.stderr.ended());
                 panic!("server ended, {status}: {}", server.stderr.text());
             }
             server.port = server.find_port().unwrap_or(0);
@@ -75,17 +81,21 @@ impl Server {
 
     /// The same, but it may never be ready: its port is 0 for now.
     pub fn launch(command: &mut Command) -> Server {
-        take_signals();
-        take_hangups();
+        inherit_nothing();
         let mut child = command.process_group(0).spawn().expect("server starts");
+        if let Some(pipe) = &child.stderr {
+            never_full(pipe);
+        }
         let stdout = Collected::from(child.stdout.take());
         let stderr = Collected::from(child.stderr.take());
-        Server { port: 0, pid: child.id(), stdout, stderr, child }
+        Server { port: 0, pid: child.id(), stdout, stderr, child, orphans: None }
     }
 
     /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("try_wait")
+        let status = self.child.try_wait().expect("try_wait")?;
+        self.orphans.get_or_insert_with(|| members_of(self.pid));
+        Some(status)
     }
 
     /// Its port, once it is ready.
@@ -160,7 +170,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        kill(-(self.pid as i32), libc::SIGKILL);
+        match &self.orphans {
+            None => kill(-(self.pid as i32), libc::SIGKILL),
+            // By now another process may have its number, and be in its own group.
+            Some(orphans) if orphans.is_empty() => {}
+            Some(orphans) => {
+                let left = members_of(self.pid).into_iter().filter(|pid| orphans.contains(pid));
+                left.for_each(|pid| kill(pid as i32, libc::SIGKILL));
+            }
+        }
         let _ = self.child.wait();
         if !thread::panicking() {
             // A process elsewhere may hold the pipe for longer.
@@ -187,19 +205,6 @@ pub fn is_of_the_end(line: &str) -> bool {
     signal_fits && count.is_some_and(|(n, most)| is_number(n) && is_number(most))
 }
 
-/// nohup(1) ignores SIGHUP for this process, and a server would go on to. With a
-/// handler it does not: exec removes that.
-fn take_hangups() {
-    extern "C" fn nothing(_signal: i32) {}
-    static ONCE: Once = Once::new();
-    // SAFETY: the handler does nothing.
-    ONCE.call_once(|| unsafe {
-        if libc::signal(libc::SIGHUP, nothing as *const () as usize) != libc::SIG_IGN {
-            libc::signal(libc::SIGHUP, libc::SIG_DFL);
-        }
-    });
-}
-
 /// The release binary with these arguments, stdout and stderr piped.
 pub fn forkline(args: &[&str]) -> Command {
     let words = command_line(args);
@@ -212,8 +217,12 @@ pub fn forkline(args: &[&str]) -> Command {
 /// The same as words. $FORKLINE may name another architecture's binary, after
 /// the emulator that runs it.
 pub fn command_line(args: &[&str]) -> Vec<String> {
-    let binary = env::var("FORKLINE").unwrap_or(env!("CARGO_BIN_EXE_forkline").into());
-    binary.split(' ').chain(args.iter().copied()).map(String::from).collect()
+    let emulator = env::var("FORKLINE");
+    let binary = match &emulator {
+        Ok(words) => words.split(' ').collect(),
+        Err(_) => vec![env!("CARGO_BIN_EXE_forkline")],
+    };
+    binary.into_iter().chain(args.iter().copied()).map(String::from).collect()
 }
 
 /// Starts the command with descriptor `fd` closed, as `fd>&-` does in a shell.
@@ -228,12 +237,19 @@ pub fn close_at_start(command: &mut Command, fd: i32) -> &mut Command {
 }
 
 /// What is started from here on does not ignore the signals that a script or
-/// nohup(1) makes its commands ignore.
-fn take_signals() {
+/// nohup(1) makes its commands ignore, and has no descriptor that this process was
+/// started with, such as those of make's jobs.
+fn inherit_nothing() {
     for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
         // SAFETY: it is the default for each of them.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    static ONCE: Once = Once::new();
+    // SAFETY: the call takes no pointers. Descriptors of our own are closed at exec
+    // as it is.
+    ONCE.call_once(|| unsafe {
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    });
 }
 
 /// Runs a command that ends by itself, at most DEADLINE long.
@@ -247,7 +263,7 @@ pub fn run_tool(command: &mut Command) -> Output {
 }
 
 fn run_for(most: Duration, command: &mut Command) -> Output {
-    take_signals();
+    inherit_nothing();
     command.stdin(Stdio::null()).process_group(0);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -299,6 +315,13 @@ pub fn compiled(name: &str) -> PathBuf {
 }
 
 // ---------------------------------------------------------------- output
+
+/// Makes a pipe large enough for all that a test makes a server say: it drops what
+/// does not fit, and the thread that reads may have to wait (fcntl(2), F_SETPIPE_SZ).
+fn never_full(pipe: &impl AsRawFd) {
+    // SAFETY: no pointers. Where it is not permitted, the pipe stays as it is.
+    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 1 << 20) };
+}
 
 /// What a process has written to a pipe; a thread keeps reading, so that the
 /// pipe never fills.
@@ -481,6 +504,7 @@ pub fn ask(server: &Server) -> TcpStream {
 pub fn client_with_much_to_take(server: &Server) -> (TcpStream, Vec<u8>) {
     let before = server.children();
     let mut client = server.connect();
+    keep_buffer_small(&client);
     let mut child = 0;
     wait_for("its child", || {
         child = server.children().into_iter().find(|pid| !before.contains(pid)).unwrap_or(0);
@@ -492,6 +516,46 @@ pub fn client_with_much_to_take(server: &Server) -> (TcpStream, Vec<u8>) {
         unacknowledged(&client) == 0 && calls(child, libc::SYS_recvfrom)
     });
     (client, text)
+}
+
+/// Keeps the kernel from enlarging the client's receive buffer, so that only so much
+/// can be sent to a client who reads nothing (SO_RCVBUF, socket(7)).
+pub fn keep_buffer_small(client: &TcpStream) {
+    let bytes = 65536i32;
+    let (fd, value) = (client.as_raw_fd(), (&raw const bytes).cast());
+    // SAFETY: the option's value is an int.
+    let result = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, value, 4) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// A client and the child that serves it.
+pub fn client_and_child(server: &Server) -> (TcpStream, u32) {
+    let before = server.children();
+    let client = server.connect();
+    say(&client, LINE);
+    let child = server.children().into_iter().find(|pid| !before.contains(pid));
+    (client, child.expect("a child that answers"))
+}
+
+/// Sends these bytes again and again and reads nothing, until the child waits in send
+/// and the client would wait too; gives how many it has sent. They are more than the
+/// client's buffer takes, so the child cannot get rid of its answers.
+pub fn fill(mut client: &TcpStream, child: u32, bytes: &[u8]) -> usize {
+    keep_buffer_small(client);
+    client.set_nonblocking(true).expect("nonblocking");
+    let mut sent = 0;
+    wait_for("the child waits in send", || match client.write(&bytes[sent % bytes.len()..]) {
+        Ok(n) => {
+            sent += n;
+            false
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+            calls(child, libc::SYS_sendto)
+        }
+    });
+    client.set_nonblocking(false).expect("blocking");
+    sent
 }
 
 /// Open, and with nothing to read.
@@ -553,6 +617,27 @@ pub fn reset(stream: TcpStream) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
+/// The two ends of a new terminal, for a person and for a program (pty(7)). Neither
+/// is inherited by what another test starts at this moment.
+pub fn terminal() -> io::Result<(File, File)> {
+    let result = |value: i32| if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) };
+    let mut name = [0; 64];
+    // SAFETY: the descriptor is new and ours, and the name has room for 64 bytes.
+    let person = unsafe {
+        let fd = result(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC))?;
+        let person = File::from_raw_fd(fd);
+        result(libc::grantpt(fd))?;
+        result(libc::unlockpt(fd))?;
+        result(-libc::ptsname_r(fd, name.as_mut_ptr(), name.len()))?;
+        person
+    };
+    // SAFETY: ptsname_r has ended it with a NUL.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+    let mut options = File::options();
+    let program = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name)?;
+    Ok((person, program))
+}
+
 // ---------------------------------------------------------------- waiting
 
 /// Polls until the condition holds; panics after DEADLINE.
@@ -570,6 +655,15 @@ pub fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
         thread::sleep(Duration::from_millis(1));
     }
     true
+}
+
+/// Sets this when it is dropped: it ends a load, however the test ends.
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 // ---------------------------------------------------------------- /proc
@@ -626,6 +720,14 @@ fn pids() -> impl Iterator<Item = u32> {
 pub fn children_now(pid: u32) -> Vec<u32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("children");
     list.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+/// How many children the process has had at one moment, at least. The list alone may
+/// name more: one that has ended while it was read, and one that has come since. Who
+/// is still there afterwards was there together with all others.
+pub fn children_at_once(pid: u32) -> usize {
+    let is_child = |&&child: &&u32| stat(child).is_some_and(|(_, parent)| parent == pid);
+    children_now(pid).iter().filter(is_child).count()
 }
 
 /// Sets a soft limit of a process, 0 for this one, and gives the one before (prlimit(2)).

@@ -3,12 +3,10 @@
 
 use super::program::{CONVERSATION, Program, REST, Running};
 use super::wire::{Answer, Conversation, Exchange, Step, Verdict, sent, talk};
-use crate::common::{Collected, within};
-use std::ffi::CStr;
+use crate::common::{self, Collected, within};
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsRawFd;
 
 /// Lines of several lengths, in one piece, and a last one that is unfinished.
 fn conversation() -> Conversation {
@@ -66,31 +64,16 @@ fn pipe(program: &Program, before: &str) -> Result<Answer, String> {
     Ok(Answer { bytes: text.into_bytes(), end })
 }
 
-/// A terminal that changes nothing of what is written to it (pty(7)).
+/// A terminal that changes nothing of what is written to it.
 fn pty() -> io::Result<(File, File)> {
     let result = |value: i32| if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) };
-    let mut name = [0; 64];
-    // SAFETY: the descriptor is new and ours, and the name has room for 64 bytes.
-    let master = unsafe {
-        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-        let fd = result(libc::posix_openpt(flags))?;
-        let master = OwnedFd::from_raw_fd(fd);
-        result(libc::grantpt(fd))?;
-        result(libc::unlockpt(fd))?;
-        result(-libc::ptsname_r(fd, name.as_mut_ptr(), name.len()))?;
-        master
-    };
-    // SAFETY: ptsname_r has ended it with a NUL.
-    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    let mut options = File::options();
-    let slave = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name)?;
+    let (master, slave) = common::terminal()?;
     // SAFETY: the kernel fills and reads a termios.
     unsafe {
-        use std::os::fd::AsRawFd;
         let mut settings: libc::termios = std::mem::zeroed();
         result(libc::tcgetattr(slave.as_raw_fd(), &mut settings))?;
         libc::cfmakeraw(&mut settings);
         result(libc::tcsetattr(slave.as_raw_fd(), libc::TCSANOW, &settings))?;
     }
-    Ok((master.into(), slave))
+    Ok((master, slave))
 }

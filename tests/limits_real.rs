@@ -95,10 +95,8 @@ fn no_more_address_space() {
         assert_eq!(answered(&come_together(&server)), LOAD);
         assert_eq!(exchange(server.connect(), &burst), burst);
     }
-    server.wait_for_children(0);
-    let lines = server.stderr.lines();
-    let ended_well = |line: &&String| line.contains(" reason=eof ");
-    assert_eq!(lines.iter().filter(ended_well).count(), 3 * (LOAD + 1), "{lines:#?}");
+    let ended_well = || server.stderr.text().matches(" reason=eof ").count();
+    wait_for("all have ended well", || ended_well() == 3 * (LOAD + 1));
 }
 
 #[test]
@@ -217,5 +215,7 @@ fn is_told(server: &Server, what: &str, since: Instant) {
     let lines = server.stderr.lines().split_off(1);
     assert!(lines.iter().all(|line| line.starts_with("forkline: fault call=")), "{lines:#?}");
     let told = lines.iter().filter(|line| line.contains(what)).count();
-    assert!(told as u64 <= since.elapsed().as_secs() + 1, "{lines:#?}");
+    // The server's clock ticks up to 10 ms late.
+    let seconds = (since.elapsed() + Duration::from_millis(10)).as_secs();
+    assert!(told as u64 <= seconds + 1, "{lines:#?}");
 }

@@ -92,9 +92,15 @@ fn a_client_that_floods_and_takes_nothing_is_reset() {
 
 /// A server whose standard error is a full pipe.
 fn full_stderr() -> (Server, PipeReader) {
-    let (reader, writer) = io::pipe().expect("pipe");
+    let (mut reader, writer) = io::pipe().expect("pipe");
     let server =
         Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(writer.try_clone().unwrap()));
+    let (mut said, mut piece) = (Vec::new(), [0; 512]);
+    // It listens already, but is not ready before it says so.
+    while !said.ends_with(b"\n") || !String::from_utf8_lossy(&said).contains(" listening on ") {
+        let n = reader.read(&mut piece).expect("read");
+        said.extend_from_slice(&piece[..n]);
+    }
     // Opened anew it does not block, while the server's own descriptor does.
     let name = format!("/proc/self/fd/{}", writer.as_raw_fd());
     let mut pipe =
@@ -191,12 +197,6 @@ fn under_nohup_a_hangup_is_ignored() {
     }
     let mut server = Server::spawn(&mut command);
     let client = server.connect();
-    let small = 65536i32; // a large buffer is announced as free in large pieces
-    // SAFETY: the option's value is an int.
-    unsafe {
-        let fd = client.as_raw_fd();
-        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const small).cast(), 4);
-    }
     assert_eq!(say(&client, b"hello\n"), b"hello\n");
     let child = server.wait_for_children(1)[0];
     for pid in [server.pid, child] {

@@ -518,17 +518,6 @@ fn a_signal_that_comes_twice_at_once_is_one() {
     }
 }
 
-/// How many of a signal wait for the process and for its thread (proc(5), ShdPnd
-/// and SigPnd).
-fn pending(pid: u32, signal: i32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let masks = status.lines().filter_map(|line| {
-        line.strip_prefix("ShdPnd:\t").or_else(|| line.strip_prefix("SigPnd:\t"))
-    });
-    let masks = masks.map(|mask| u64::from_str_radix(mask, 16).expect("hexadecimal"));
-    masks.filter(|mask| mask & 1 << (signal - 1) != 0).count()
-}
-
 /// The terminal's Ctrl-C, twice.
 #[test]
 fn a_second_ctrl_c_ends_it_at_once() {

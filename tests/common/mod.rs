@@ -699,6 +699,17 @@ pub fn calls(pid: u32, number: i64) -> bool {
     call.split(' ').next() == Some(&number.to_string())
 }
 
+/// How many of a signal wait for the process and for its thread (proc(5), ShdPnd
+/// and SigPnd).
+pub fn pending(pid: u32, signal: i32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let masks = status.lines().filter_map(|line| {
+        line.strip_prefix("ShdPnd:\t").or_else(|| line.strip_prefix("SigPnd:\t"))
+    });
+    let masks = masks.map(|mask| u64::from_str_radix(mask, 16).expect("hexadecimal"));
+    masks.filter(|mask| mask & 1 << (signal - 1) != 0).count()
+}
+
 /// The children of a process, zombies too.
 pub fn children_of(pid: u32) -> Vec<u32> {
     pids().filter(|&child| matches!(stat(child), Some((_, parent)) if parent == pid)).collect()

@@ -56,11 +56,11 @@ END
     printf '[Service]\nEnvironment=PORT=7008 OPTIONS=-v\n' \
         >/etc/systemd/system/forkline-cpu@.service.d/try.conf
     systemctl start forkline@7007.socket forkline@50005.socket
-    printf 'echo\n' | socat -t5 - tcp:127.0.0.1:7007
-    printf 'Hello\n' | socat -t5 - 'tcp:[::1]:50005'
+    printf 'echo\n' | socat -t60 - tcp:127.0.0.1:7007
+    printf 'Hello\n' | socat -t60 - 'tcp:[::1]:50005'
     # The socket outlives its server, and the next client starts another.
     systemctl stop forkline@7007.service 2>&-
-    printf 'again\n' | socat -t5 - tcp:127.0.0.1:7007
+    printf 'again\n' | socat -t60 - tcp:127.0.0.1:7007
     pid=$(systemctl show -P MainPID forkline@50005.service)
     tr '\0' ' ' <"/proc/$pid/cmdline"
     echo
@@ -71,7 +71,7 @@ END
     # A server on each of two processors, or twice the same if there is one.
     last=$(($(nproc --all) - 1))
     systemctl start forkline-cpu@0.service "forkline-cpu@$last.service"
-    printf 'shared\n' | socat -t5 - tcp:127.0.0.1:7008
+    printf 'shared\n' | socat -t60 - tcp:127.0.0.1:7008
     for cpu in 0 "$last"; do
         pid=$(systemctl show -P MainPID "forkline-cpu@$cpu.service")
         tr '\0' ' ' <"/proc/$pid/cmdline"
@@ -85,6 +85,7 @@ END
         >/etc/systemd/system/forkline-cpu@0.service.d/wrong.conf
     systemctl daemon-reload
     systemctl start forkline-cpu@0.service 2>&- || echo refused
+    until systemctl -q is-failed forkline-cpu@0.service; do sleep 0.1; done
     systemctl show -P ExecMainStatus -P NRestarts -P ActiveState forkline-cpu@0.service |
         tr '\n' ' '
     echo

@@ -64,11 +64,15 @@ fn one_round(mut random: fastrand::Rng) -> Vec<End> {
     let mut server =
         Server::start(&["-q", "-g", "1", "-c", cap, "-t", idle, "-b", "127.0.0.1", service, "0"]);
     let (pid, signal) = (server.pid as i32, ASK[random.usize(..3)]);
-    let moment = Duration::from_micros(random.u64(..150_000));
+    // After so many steps of the clients, and in the midst of one: a slow machine is as
+    // far as a fast one.
+    let (steps, pause) = (random.usize(..120), Duration::from_micros(random.u64(..1000)));
+    let done = AtomicUsize::new(0);
     let mut clients = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| {
-            thread::sleep(moment);
+            wait_for("the moment of the signal", || done.load(Ordering::Relaxed) >= steps);
+            thread::sleep(pause);
             kill(pid, signal);
         });
         let mut wanted = CLIENTS;
@@ -85,6 +89,7 @@ fn one_round(mut random: fastrand::Rng) -> Vec<End> {
                 }
             }
             clients.retain_mut(|client| client.step());
+            done.fetch_add(1, Ordering::Relaxed);
             thread::sleep(Duration::from_micros(200));
         }
     });

@@ -367,8 +367,8 @@ fn settings(c: Vec<(&'static str, PathBuf)>, name: &str) -> Settings {
         scratch: out.clone(),
         out,
         limits: None,
-        // Other tests use the processors too.
-        late: 3 * compare::LATE,
+        // Other tests use the processors too, and other programs.
+        late: 30 * compare::LATE,
         faults: false,
         cost: false,
     }
@@ -568,7 +568,7 @@ fn a_class_is_graded() {
         .unwrap();
     }
     fs::copy(project("tests/compare/class/rot13.c"), class.join("good.c")).unwrap();
-    assert_eq!(grade::grade(&class, &out, 3 * grade::LATE, "cc", "-O2"), 0);
+    assert_eq!(grade::grade(&class, &out, 30 * grade::LATE, "cc", "-O2"), 0);
     let csv = fs::read_to_string(out.join("grade.csv")).unwrap();
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 1 + 8, "{csv}");

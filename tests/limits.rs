@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 // ---------------------------------------------------------------- children
 
@@ -175,27 +175,20 @@ fn a_silent_client_is_left_and_half_a_line_is_answered() {
     server.has_said_nothing_else();
 }
 
-/// Unless it is itself kept from sending for so long: then it tries again.
 #[test]
 fn a_client_that_sends_now_and_then_is_not_left() {
-    let left_alone = || {
-        let server = Server::start(&["-t", "2", "echo", "0"]);
+    at_its_pace(|idle, pace| {
+        let server = Server::start(&["-t", &idle.as_secs().to_string(), "echo", "0"]);
+        let start = Instant::now();
         let mut client = server.connect();
-        let (start, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
-        let mut said = true;
-        while said && start.elapsed() < Duration::from_secs(5) {
-            said = client.write_all(b"x").is_ok();
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-            thread::sleep(Duration::from_millis(500)); // the client's pace, not a wait
+        while start.elapsed() < idle * 5 / 2 {
+            pace.step(idle * 9 / 10);
+            client.write_all(b"x").expect("send");
+            thread::sleep(idle / 4); // the client's pace, not a wait
         }
-        let answer = client.write_all(b"\n").and_then(|()| client.read(&mut [0]));
-        longest = longest.max(last.elapsed());
-        let answered = answer.is_ok_and(|n| n == 1);
-        assert!(answered || longest > Duration::from_millis(1900), "left after {longest:?}");
-        answered
-    };
-    assert!((0..20).any(|_| left_alone()));
+        client.write_all(b"\n").expect("send");
+        assert_eq!(receive(&client, 2)[0], b'x');
+    });
 }
 
 /// What it has sent cannot be answered, so it is told: never a clean end.

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 // ---------------------------------------------------------------- answers
 
@@ -34,38 +34,48 @@ fn answers_under_way_survive_the_end() {
 /// its kernel to say so to the server's before the limit.
 #[test]
 fn answers_under_way_survive_the_idle_limit() {
-    let server = Server::start(&["-q", "-t", "2", "echo", "0"]);
-    let (mut client, lines) = client_with_much_to_take(&server);
-    let mut answers = Vec::new();
-    let (begin, mut piece) = (Instant::now(), [0; 8000]);
-    while begin.elapsed() < Duration::from_millis(2600) {
-        let n = client.read(&mut piece).expect("receive");
-        answers.extend_from_slice(&piece[..n]);
-        thread::sleep(Duration::from_millis(50)); // the client's pace
-    }
-    let _ = client.write(b"one more\n");
-    answers.extend(receive_all(&client).0);
-    assert!(answers.starts_with(&lines), "{} bytes", answers.len());
+    at_its_pace(|idle, pace| {
+        // A server that has seen nothing taken at its first look ends it at the second.
+        pace.step(idle * 2);
+        let server = Server::start(&["-q", "-t", &idle.as_secs().to_string(), "echo", "0"]);
+        let (mut client, lines) = client_with_much_to_take(&server);
+        let mut answers = Vec::new();
+        let (begin, mut piece) = (Instant::now(), [0; 8000]);
+        while begin.elapsed() < idle * 13 / 10 {
+            let n = client.read(&mut piece).expect("receive");
+            answers.extend_from_slice(&piece[..n]);
+            thread::sleep(idle / 40); // the client's pace
+        }
+        let _ = client.write(b"one more\n");
+        answers.extend(receive_all(&client).0);
+        assert!(answers.starts_with(&lines), "{} bytes", answers.len());
+    });
 }
 
 /// It stalls once with little under way, and later takes 160 KB a second of much:
 /// it must not be reset for the early stall.
 #[test]
 fn a_client_that_takes_slowly_is_served() {
-    let server = Server::start(&["-q", "-t", "2", "echo", "0"]);
-    let (client, first) = client_with_much_to_take(&server);
-    thread::sleep(Duration::from_millis(2500)); // the stall
-    assert!(receive(&client, first.len()) == first);
-    let lines = b"Many lines that are taken slowly.\n".repeat(300_000);
-    thread::scope(|scope| {
-        scope.spawn(|| (&client).write_all(&lines).expect("send"));
-        let (begin, mut got) = (Instant::now(), Vec::new());
-        while begin.elapsed() < Duration::from_secs(10) {
-            got.extend(receive(&client, 16_000));
-            thread::sleep(Duration::from_millis(100)); // the client's pace
-        }
-        got.extend(receive(&client, lines.len() - got.len()));
-        assert!(got == lines);
+    at_its_pace(|idle, pace| {
+        pace.step(idle * 2);
+        let server = Server::start(&["-q", "-t", &idle.as_secs().to_string(), "echo", "0"]);
+        let (client, first) = client_with_much_to_take(&server);
+        thread::sleep(idle * 5 / 4); // the stall
+        assert!(receive(&client, first.len()) == first);
+        let lines = b"Many lines that are taken slowly.\n".repeat(300_000);
+        thread::scope(|scope| {
+            scope.spawn(|| (&client).write_all(&lines).expect("send"));
+            let (begin, mut got) = (Instant::now(), Vec::new());
+            while begin.elapsed() < idle * 5 {
+                // Several of these pieces make room in its buffer that is announced.
+                pace.step(idle / 5);
+                got.extend(receive(&client, 16_000));
+                thread::sleep(idle / 20); // the client's pace
+            }
+            pace.step(DEADLINE);
+            got.extend(receive(&client, lines.len() - got.len()));
+            assert!(got == lines);
+        });
     });
 }
 

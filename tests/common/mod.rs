@@ -10,6 +10,7 @@
 
 pub mod messages;
 
+use std::cell::Cell;
 use std::env;
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -20,6 +21,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::linux::net::TcpStreamExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::ptr;
@@ -655,6 +657,39 @@ pub fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
         thread::sleep(Duration::from_millis(1));
     }
     true
+}
+
+/// The steps of a client who must be quicker than a limit of the server's, and whether
+/// it was, as far as it depends on this machine.
+pub struct Pace {
+    /// When the step began, how long it may take, and whether one took longer.
+    step: Cell<(Instant, Duration)>,
+    late: Cell<bool>,
+}
+
+impl Pace {
+    /// One step ends and the next begins.
+    pub fn step(&self, most: Duration) {
+        let (begin, limit) = self.step.replace((Instant::now(), most));
+        self.late.set(self.late.get() || begin.elapsed() > limit);
+    }
+}
+
+/// A test with an idle limit, two seconds at first. If it fails after a busy machine
+/// has kept the client from its pace, it is made again with one twice as long.
+pub fn at_its_pace(test: impl Fn(Duration, &Pace)) {
+    for seconds in [2, 4, 8, 16, 32] {
+        let step = Cell::new((Instant::now(), DEADLINE));
+        let pace = Pace { step, late: Cell::new(false) };
+        let result = catch_unwind(AssertUnwindSafe(|| test(Duration::from_secs(seconds), &pace)));
+        pace.step(DEADLINE);
+        match result {
+            Ok(()) => return,
+            Err(panic) if !pace.late.get() => resume_unwind(panic),
+            Err(_) => {}
+        }
+    }
+    panic!("the machine is too busy for any pace");
 }
 
 /// Sets this when it is dropped: it ends a load, however the test ends.

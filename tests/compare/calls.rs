@@ -42,7 +42,7 @@ pub fn trace(program: &Program, scratch: &Path) -> Result<Trace, String> {
     let parent = server.pid;
     let child = converse(server.port, parent).map_err(|e| format!("the conversation: {e}"));
     server.rest();
-    within(REST, || matches!(stat(parent), Some(('S', _))));
+    within(REST.time(), || matches!(stat(parent), Some(('S', _))));
     server.stop();
     let read = |pid: u32| {
         let file = format!("{}.{pid}", scratch.display());
@@ -55,9 +55,9 @@ pub fn trace(program: &Program, scratch: &Path) -> Result<Trace, String> {
 
 /// The conversation; the pid of the child that had it.
 fn converse(port: u16, parent: u32) -> Result<u32, String> {
-    let end = Instant::now() + CONVERSATION;
+    let end = Instant::now() + CONVERSATION.time();
     let mut stream = connect(port, end).map_err(|e| e.to_string())?;
-    within(CONVERSATION, || !children(parent).is_empty());
+    within(CONVERSATION.time(), || !children(parent).is_empty());
     let child = children(parent).first().copied().ok_or("no child was made for it")?;
     let (mut answer, mut due) = (Vec::new(), 0);
     for line in LINES {

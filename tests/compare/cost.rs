@@ -2,7 +2,7 @@
 //! forkline in turn, so that what changes on the machine changes for both.
 
 use super::calls::Trace;
-use super::program::{Program, Running};
+use super::program::{Patience, Program, Running};
 use super::wire::{connect, receive_until, why};
 use crate::common::answer;
 use std::io::{self, Write};
@@ -12,8 +12,10 @@ const ROUNDS: usize = 5;
 const CONNECTIONS: usize = 100;
 /// How long lines go there and back in a round.
 const LINES: Duration = Duration::from_millis(150);
+/// How long a line may take.
+const ANSWER: Patience = Patience(Duration::from_secs(1));
 /// How long it may take; no round is begun when two thirds are over.
-pub const MOST: Duration = Duration::from_secs(6);
+pub const MOST: Patience = Patience(Duration::from_secs(6));
 
 /// One number of both programs: what each round gave.
 pub struct Figure {
@@ -40,7 +42,7 @@ pub fn compare(
     [c, forkline]: [&Program; 2],
     traces: Option<[&Trace; 2]>,
 ) -> Result<Vec<Figure>, String> {
-    let begin = Instant::now();
+    let (begin, most) = (Instant::now(), MOST.time());
     let start = [start_cost(c)?, start_cost(forkline)?];
     let mut rounds: [Vec<[f64; 3]>; 2] = Default::default();
     for round in 0..ROUNDS {
@@ -49,10 +51,10 @@ pub fn compare(
             let which = (round + turn) % 2;
             let program = [c, forkline][which];
             let measured =
-                measure(service, program, start[which], begin + MOST).map_err(|e| why(&e))?;
+                measure(service, program, start[which], begin + most).map_err(|e| why(&e))?;
             rounds[which].push(measured);
         }
-        if begin.elapsed() > 2 * MOST / 3 {
+        if begin.elapsed() > 2 * most / 3 {
             break;
         }
     }
@@ -114,7 +116,7 @@ fn measure(
 
 /// One client for so long, one line at least; lines a second.
 fn round_trips(port: u16, line: &[u8], due: &[u8], time: Duration) -> io::Result<f64> {
-    let (begin, limit) = (Instant::now(), Duration::from_secs(1));
+    let (begin, limit) = (Instant::now(), ANSWER.time());
     let mut stream = connect(port, begin + limit)?;
     stream.set_nodelay(true)?;
     let (mut done, mut got) = (0, Vec::new());

@@ -23,7 +23,8 @@ use std::time::Duration;
 /// For thirty programs in ten minutes, two at once.
 pub const LATE: Duration = Duration::from_secs(25);
 const AT_ONCE: usize = 2;
-/// The first of the users that the programs run as. Nobody has such a number.
+/// The first of the users that the programs run as. Nobody has such a number, and
+/// another run at the same time has others.
 const FIRST_USER: u32 = 1_900_000_000;
 
 /// One program, judged.
@@ -98,7 +99,7 @@ fn judge(file: &Path, n: usize, out: &Path, late: Duration, cc: &str, cflags: &s
     fs::create_dir_all(&scratch).expect("a directory for the program");
     fs::copy(file, &copy).expect("a copy of the program");
     // Only root may give files away.
-    let user = FIRST_USER + n as u32;
+    let user = FIRST_USER + 100 * std::process::id() + n as u32;
     let give = |path: &Path| chown(path, Some(user), Some(user));
     let user = give(&scratch).and_then(|()| give(&copy)).is_ok().then_some(user);
     let settings = Settings {

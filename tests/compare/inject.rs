@@ -6,7 +6,7 @@
 //! of a child from its fork, by a strace that attaches to the waiting parent.
 
 use super::calls::{Call, Trace};
-use super::program::{Program, REST, Running};
+use super::program::{Patience, Program, REST, Running};
 use super::wire::{connect, receive_until};
 use crate::common::{answer, children_of, own_network, state, within};
 use std::fs;
@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a client waits for an answer here. Hundreds of faults are tried.
-const PATIENCE: Duration = Duration::from_millis(1200);
+const PATIENCE: Patience = Patience(Duration::from_millis(1200));
 /// How many are tried at once: most of the time they wait.
 const THREADS: usize = 8;
 
@@ -413,7 +413,7 @@ fn attach(mut strace: Command, pid: u32) -> Result<Tracer, String> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
     };
-    match within(REST, attached) {
+    match within(REST.time(), attached) {
         true => Ok(tracer),
         false => Err("not tried: strace may not attach".into()),
     }
@@ -437,11 +437,11 @@ fn not_started(why: &str, call: &str) -> Outcome {
 fn serve(subject: &Subject, mut server: Running, wait_for_end: bool) -> Outcome {
     let clients = (0..3).map(|_| client(subject.service, server.port, wait_for_end));
     let worst = clients.max().expect("three clients");
-    let refused =
-        worst.rank > Outcome::GOES_ON && connect(server.port, Instant::now() + PATIENCE).is_err();
+    let refused = worst.rank > Outcome::GOES_ON
+        && connect(server.port, Instant::now() + PATIENCE.time()).is_err();
     let pid = server.pid;
     let at_rest = || !wait_for_end || children_of(pid).is_empty() && state(pid) != 'R';
-    let rests = within(PATIENCE, || server.ended().is_some() || !refused && at_rest());
+    let rests = within(PATIENCE.time(), || server.ended().is_some() || !refused && at_rest());
     match server.ended() {
         Some(status) => worst.max(Outcome::new(Outcome::ENDS, ended(status))),
         None if rests || !wait_for_end => worst,
@@ -460,7 +460,7 @@ fn ended(status: ExitStatus) -> String {
 /// answered does not keep it from sending the next.
 fn client(service: &str, port: u16, wait_for_end: bool) -> Outcome {
     const LINES: [&[u8]; 3] = [b"one\n", b"two\n", b"three\n"];
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE.time();
     let due = answer(service, &LINES.concat());
     let (mut got, mut sent) = (Vec::new(), 0);
     let mut talk = || {
@@ -468,7 +468,7 @@ fn client(service: &str, port: u16, wait_for_end: bool) -> Outcome {
         for line in LINES {
             stream.write_all(line)?;
             sent += line.len();
-            let next = Instant::now() + PATIENCE / 5;
+            let next = Instant::now() + PATIENCE.time() / 5;
             while got.len() < sent {
                 match receive_until(&stream, &mut got, next) {
                     Ok(0) => return Ok(()),
@@ -517,7 +517,9 @@ fn spins(pid: u32) -> bool {
     if state(pid) != 'R' {
         return false;
     }
-    within(REST, || state(pid) != 'R' || cpu_ticks(pid).is_none_or(|now| now >= before + 10));
+    within(REST.time(), || {
+        state(pid) != 'R' || cpu_ticks(pid).is_none_or(|now| now >= before + 10)
+    });
     cpu_ticks(pid).is_some_and(|now| now >= before + 10)
 }
 

@@ -164,7 +164,7 @@ impl Scene<'_> {
 
     /// So many of them at once.
     fn clients(&self, n: usize) -> io::Result<Vec<TcpStream>> {
-        let end = Instant::now() + CONVERSATION / 2;
+        let end = Instant::now() + CONVERSATION.time() / 2;
         let clients = (0..n).map(|_| connect(self.server.port, end));
         let clients = clients.collect::<io::Result<Vec<_>>>()?;
         clients.iter().try_for_each(|mut client| client.write_all(LINE))?;
@@ -175,12 +175,12 @@ impl Scene<'_> {
     /// Has one more line answered.
     fn say(&self, mut stream: &TcpStream) -> io::Result<()> {
         stream.write_all(LINE)?;
-        answered(stream, Instant::now() + CONVERSATION / 2)
+        answered(stream, Instant::now() + CONVERSATION.time() / 2)
     }
 
     /// So many conversations of one line, one after the other.
     fn conversations(&self, n: usize) -> io::Result<()> {
-        let end = Instant::now() + 2 * CONVERSATION;
+        let end = Instant::now() + 2 * CONVERSATION.time();
         for done in 0..n {
             if Instant::now() > end {
                 return Err(io::Error::other(format!("only {done} of {n} connections in time")));
@@ -233,9 +233,9 @@ fn zombies_of_one_moment(scene: &Scene) -> io::Result<Seen> {
     let clients = scene.clients(20)?;
     let all = children(scene.server.pid);
     kill(scene.server.pid as i32, libc::SIGSTOP);
-    within(REST, || state(scene.server.pid) == 'T');
+    within(REST.time(), || state(scene.server.pid) == 'T');
     drop(clients);
-    within(REST, || all.iter().all(|&child| has_ended(child)));
+    within(REST.time(), || all.iter().all(|&child| has_ended(child)));
     kill(scene.server.pid as i32, libc::SIGCONT);
     scene.zombies()
 }
@@ -245,7 +245,7 @@ fn descriptors_of_parent(scene: &Scene) -> io::Result<Seen> {
     scene.conversations(1)?;
     let before = open();
     scene.conversations(200)?;
-    within(REST, || open() <= before);
+    within(REST.time(), || open() <= before);
     let after = open();
     seen(after <= before, format!("{before}, then {after}"))
 }
@@ -253,7 +253,7 @@ fn descriptors_of_parent(scene: &Scene) -> io::Result<Seen> {
 fn child_listens(scene: &Scene) -> io::Result<Seen> {
     let client = scene.client()?;
     let child = scene.child_of(&client)?;
-    let closed = within(REST / 3, || !tcp_sockets(child).iter().any(|tcp| tcp.listens));
+    let closed = within(REST.time() / 3, || !tcp_sockets(child).iter().any(|tcp| tcp.listens));
     seen(closed, if closed { "no" } else { "yes, it is open in the child" })
 }
 
@@ -261,14 +261,14 @@ fn parent_connected(scene: &Scene) -> io::Result<Seen> {
     let client = scene.client()?;
     let port = client.local_addr()?.port();
     let holds = || tcp_sockets(scene.server.pid).iter().any(|tcp| tcp.peer == port);
-    let closed = within(REST / 3, || !holds());
+    let closed = within(REST.time() / 3, || !holds());
     seen(closed, if closed { "no" } else { "yes, it is open in the parent" })
 }
 
 fn end_of_file(scene: &Scene) -> io::Result<Seen> {
     let client = scene.client()?;
     client.shutdown(Shutdown::Write)?;
-    let end = Instant::now() + CONVERSATION / 2;
+    let end = Instant::now() + CONVERSATION.time() / 2;
     loop {
         match receive_until(&client, &mut Vec::new(), end) {
             Ok(0) => return seen(true, "it comes"),
@@ -279,7 +279,7 @@ fn end_of_file(scene: &Scene) -> io::Result<Seen> {
 }
 
 fn two_and_a_silent_one(scene: &Scene) -> io::Result<Seen> {
-    let _silent = connect(scene.server.port, Instant::now() + CONVERSATION)?;
+    let _silent = connect(scene.server.port, Instant::now() + CONVERSATION.time())?;
     let two = scene.client().and_then(|first| Ok((first, scene.client()?)));
     let served = two.and_then(|(first, second)| scene.say(&first).and(scene.say(&second)));
     seen(served.is_ok(), served.map_or("they wait for it", |()| "both are served"))
@@ -289,7 +289,7 @@ fn death_of_a_child(scene: &Scene) -> io::Result<Seen> {
     let (victim, other) = (scene.client()?, scene.client()?);
     let child = scene.child_of(&victim)?;
     kill(child as i32, libc::SIGKILL);
-    within(REST, || has_ended(child));
+    within(REST.time(), || has_ended(child));
     let unhurt = scene.say(&other).and_then(|()| scene.client());
     seen(unhurt.is_ok(), unhurt.map_or("they are no longer served", |_| "they are served on"))
 }
@@ -298,9 +298,9 @@ fn death_of_a_child(scene: &Scene) -> io::Result<Seen> {
 fn bind_again(scene: &Scene) -> io::Result<Seen> {
     let client = scene.client()?;
     kill(-(scene.server.pid as i32), libc::SIGKILL);
-    within(REST, || has_ended(scene.server.pid));
+    within(REST.time(), || has_ended(scene.server.pid));
     let mut rest = Vec::new();
-    while receive_until(&client, &mut rest, Instant::now() + REST).is_ok_and(|n| n > 0) {}
+    while receive_until(&client, &mut rest, Instant::now() + REST.time()).is_ok_and(|n| n > 0) {}
     drop(client);
     let again = scene.program.at_port(scene.server.port).and_then(|again| Running::start(&again));
     match again {

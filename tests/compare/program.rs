@@ -1,21 +1,37 @@
 //! The programs that are compared: forkline, and C that may not compile, never
 //! listen, never answer or never end. Such a C is reported; it stops nothing.
 
-use crate::common::{Collected, kill, listening_port, within};
+use crate::common::{Collected, kill, listening_port, processors, within};
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+/// How long something may take on a quiet machine.
+#[derive(Clone, Copy)]
+pub struct Patience(pub Duration);
+
+impl Patience {
+    /// The same now: so many times as long as there are processes for each processor
+    /// that want to run (proc(5), loadavg).
+    pub fn time(self) -> Duration {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let numbers: Vec<f64> = load.split([' ', '/']).map_while(|n| n.parse().ok()).collect();
+        let [minute, _, _, now, ..] = numbers[..] else { return self.0 };
+        let crowd = minute.max(now) / processors().len() as f64;
+        self.0.mul_f64(crowd.clamp(1.0, 20.0))
+    }
+}
+
 /// How long a program may take to listen.
-pub const START: Duration = Duration::from_secs(5);
+pub const START: Patience = Patience(Duration::from_secs(5));
 /// How long one conversation may take.
-pub const CONVERSATION: Duration = Duration::from_secs(3);
+pub const CONVERSATION: Patience = Patience(Duration::from_secs(3));
 /// How long children may take to end after their clients have gone.
-pub const REST: Duration = Duration::from_millis(1500);
+pub const REST: Patience = Patience(Duration::from_millis(1500));
 /// How long the compiler may take.
-const COMPILER: Duration = Duration::from_secs(15);
+const COMPILER: Patience = Patience(Duration::from_secs(15));
 
 /// A program that takes the port as its last argument.
 #[derive(Clone)]
@@ -108,9 +124,9 @@ pub fn compile(build: &Build, port: u16) -> Result<Program, String> {
         return Err(format!("the C compiler {:?} does not start: {e}", command.get_program()));
     }
     let name = build.source.display();
-    let (status, words) = match run_at_most(COMPILER, &mut command, build.limits) {
+    let (status, words) = match run_at_most(COMPILER.time(), &mut command, build.limits) {
         Some(ended) => ended,
-        None => return Err(format!("{name}: the compiler needs longer than {COMPILER:?}")),
+        None => return Err(format!("{name}: the compiler needs longer than {:?}", COMPILER.0)),
     };
     let (args, path) = (vec![port.to_string()], build.to.clone());
     match status.success() {
@@ -200,7 +216,7 @@ impl Running {
         let stdout = Collected::from(child.stdout.take());
         let stderr = Collected::from(child.stderr.take());
         let mut running = Running { port: 0, pid: child.id(), stdout, child };
-        within(START, || {
+        within(START.time(), || {
             running.pid = server(running.child.id()).unwrap_or(running.child.id());
             running.port = listening_port(running.pid).unwrap_or(0);
             running.port != 0 || running.ended().is_some()
@@ -210,9 +226,11 @@ impl Running {
         }
         let what = match running.ended() {
             Some(status) => format!("ended without listening: {status}"),
-            None => format!("did not listen within {} s", START.as_secs()),
+            None => format!("did not listen within {} s", START.0.as_secs()),
         };
-        within(REST, || running.stdout.ended() && stderr.ended() || running.ended().is_none());
+        within(REST.time(), || {
+            running.stdout.ended() && stderr.ended() || running.ended().is_none()
+        });
         let words = [running.stdout.text(), stderr.text()].concat();
         Err(format!("{what}\n{}", words.trim_end()).trim_end().into())
     }
@@ -224,7 +242,7 @@ impl Running {
 
     /// Waits until no child is left; false if some are after `REST`.
     pub fn rest(&self) -> bool {
-        within(REST, || children(self.pid).is_empty())
+        within(REST.time(), || children(self.pid).is_empty())
     }
 
     /// Ends the server and waits for the command; all that was on its stdout.
@@ -232,7 +250,7 @@ impl Running {
         for pid in children(self.pid).into_iter().chain([self.pid]) {
             kill(pid as i32, libc::SIGKILL);
         }
-        within(REST, || self.ended().is_some() && self.stdout.ended());
+        within(REST.time(), || self.ended().is_some() && self.stdout.ended());
         self.stdout.bytes()
     }
 

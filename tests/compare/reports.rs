@@ -47,10 +47,10 @@ fn terminal(program: &Program) -> Result<(String, Answer), String> {
     drop(command); // it holds the terminal's other end
     let server = server?;
     let before = output.text();
-    let end = talk(server.port, &conversation(), &mut { CONVERSATION }).end;
+    let end = talk(server.port, &conversation(), &mut CONVERSATION.time()).end;
     server.rest();
     server.stop();
-    within(REST, || output.ended());
+    within(REST.time(), || output.ended());
     let bytes = output.bytes().split_off(before.len());
     Ok((before, Answer { bytes, end }))
 }
@@ -58,7 +58,7 @@ fn terminal(program: &Program) -> Result<(String, Answer), String> {
 /// What it writes into a pipe, without what it writes before it has a client.
 fn pipe(program: &Program, before: &str) -> Result<Answer, String> {
     let server = Running::start(program)?;
-    let end = talk(server.port, &conversation(), &mut { CONVERSATION }).end;
+    let end = talk(server.port, &conversation(), &mut CONVERSATION.time()).end;
     server.rest();
     let text = String::from_utf8_lossy(&server.stop()).replacen(before, "", 1);
     Ok(Answer { bytes: text.into_bytes(), end })

@@ -1,7 +1,7 @@
 //! The same conversations with the C and with forkline: what came back, byte
 //! for byte.
 
-use super::program::{CONVERSATION, Program, Running};
+use super::program::{CONVERSATION, Patience, Program, Running};
 use crate::common::{answer, receive_some, reset};
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -83,6 +83,9 @@ pub enum Verdict {
     Differs,
 }
 
+/// The patience with a server that was silent once.
+const SHORT: Patience = Patience(Duration::from_millis(500));
+
 /// The end of a connection that does not end.
 const LEFT_OPEN: &str = "left open, with nothing more coming";
 
@@ -97,7 +100,7 @@ pub struct Exchange {
 /// All conversations.
 pub fn compare(service: &str, c: &Program, forkline: &Program) -> Result<Vec<Exchange>, String> {
     let (c, forkline) = (Running::start(c)?, Running::start(forkline)?);
-    let mut patience = [CONVERSATION; 2];
+    let mut patience = [CONVERSATION.time(); 2];
     let exchange = |conversation: Conversation| {
         let sent = sent(&conversation);
         let c = talk(c.port, &conversation, &mut patience[0]);
@@ -171,7 +174,7 @@ pub fn talk(port: u16, conversation: &Conversation, patience: &mut Duration) -> 
         ends.push(end.unwrap_or_else(|e| match e.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset by the server".into(),
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                *patience = Duration::from_millis(500);
+                *patience = SHORT.time();
                 LEFT_OPEN.into()
             }
             ErrorKind::ConnectionRefused => "refused: nobody listens any more".into(),

@@ -270,6 +270,9 @@ fn rot13_gives_a_long_line_back_whole() {
         line[length - 2..].copy_from_slice(b"z\n");
         let whole = rot13(&line);
         assert_same(&exchange(server.connect(), &line), &whole, &format!("{length} bytes"));
+        if length > 100_000 {
+            continue; // the C makes a system call for each byte
+        }
         let c_gives = exchange(c.connect(), &line);
         assert_same(&c_gives, &whole[..ROT13_C_HOLDS], &format!("{length} bytes, the C"));
     }

@@ -247,10 +247,12 @@ fn inherit_nothing() {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     static ONCE: Once = Once::new();
-    // SAFETY: the call takes no pointers. Descriptors of our own are closed at exec
-    // as it is.
-    ONCE.call_once(|| unsafe {
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    ONCE.call_once(|| {
+        // SAFETY: the call takes no pointers. Descriptors of our own are closed at exec
+        // as it is.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        // All tests together may need more than a shell's 1024.
+        set_limit(0, libc::RLIMIT_NOFILE, u64::MAX);
     });
 }
 

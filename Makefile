@@ -76,20 +76,20 @@ check:   ## check formatting, lints, the C companions' warnings, the shell scrip
 	sh tests/shellcheck.sh
 
 install:   ## install the program, its manual and units below PREFIX (and DESTDIR)
-	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(mandir) $(DESTDIR)$(unitdir)
-	install -m 755 $(BIN) $(DESTDIR)$(bindir)/forkline
-	install -m 644 deploy/man/forkline.8 $(DESTDIR)$(mandir)
+	install -d '$(DESTDIR)$(bindir)' '$(DESTDIR)$(mandir)' '$(DESTDIR)$(unitdir)'
+	install -m 755 '$(BIN)' '$(DESTDIR)$(bindir)/forkline'
+	install -m 644 deploy/man/forkline.8 '$(DESTDIR)$(mandir)'
 	for unit in $(UNITS); do \
-		sed 's|/usr/local/bin|$(bindir)|' deploy/systemd/$$unit >$(DESTDIR)$(unitdir)/$$unit && \
-		chmod 644 $(DESTDIR)$(unitdir)/$$unit || exit; done
+		sed 's|/usr/local/bin|$(bindir)|' deploy/systemd/$$unit >'$(DESTDIR)$(unitdir)'/$$unit && \
+		chmod 644 '$(DESTDIR)$(unitdir)'/$$unit || exit; done
 
 uninstall:   ## remove what `make install` installs
-	rm -f $(DESTDIR)$(bindir)/forkline $(DESTDIR)$(mandir)/forkline.8
-	rm -f $(addprefix $(DESTDIR)$(unitdir)/,$(UNITS))
+	rm -f '$(DESTDIR)$(bindir)/forkline' '$(DESTDIR)$(mandir)/forkline.8'
+	for unit in $(UNITS); do rm -f '$(DESTDIR)$(unitdir)'/$$unit || exit; done
 
 image: all   ## build the container image IMAGE with ENGINE: podman, buildah or docker
-	install -D $(BIN) $(TARGET)/image/forkline
-	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile $(TARGET)/image
+	install -D '$(BIN)' '$(TARGET)/image/forkline'
+	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile '$(TARGET)/image'
 
 aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 	RUSTC=$(ARM_RUSTC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM_CC) \

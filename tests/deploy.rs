@@ -111,6 +111,9 @@ fn systemd_finds_no_fault_with_the_units() {
         return;
     }
     let stage = scratch("units");
+    if stage.display().to_string().contains(' ') {
+        return skipped("a unit cannot name a program in a path with a space");
+    }
     make(&["install", &format!("PREFIX={}", stage.display())]);
     let units = stage.join("lib/systemd/system");
     let mut verify = Command::new("systemd-analyze");

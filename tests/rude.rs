@@ -202,11 +202,9 @@ fn an_answer_to_a_closed_connection_does_not_kill() {
 fn answer_to_nobody(server: Server) -> i32 {
     let client = server.connect();
     let child = server.wait_for_children(1)[0];
-    kill(child as i32, libc::SIGSTOP);
-    wait_for("the child stops", || matches!(stat(child), Some(('T', _))));
+    stop(child);
     send(&client, b"a line\n");
-    client.shutdown(Shutdown::Write).expect("shutdown");
-    reset(client);
+    reset_unseen(client, child);
 
     server.signal(libc::SIGKILL);
     let adopted = Some(('T', std::process::id()));

@@ -332,8 +332,7 @@ fn break_off(server: &Server) {
     kill(child as i32, libc::SIGSTOP);
     wait_for("it has stopped", || matches!(stat(child), Some(('T' | 't', _))));
     stream.write_all(b"late\n").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    reset(stream);
+    reset_unseen(stream, child);
     kill(child as i32, libc::SIGCONT);
 }
 

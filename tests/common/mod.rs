@@ -838,6 +838,16 @@ pub fn tcp_sockets(pid: u32) -> Vec<Tcp> {
     sockets
 }
 
+/// Resets the connection of a child that is stopped, after an end of file, and waits
+/// until the child's end is gone: what the child does then meets the reset.
+pub fn reset_unseen(client: TcpStream, child: u32) {
+    let port = client.local_addr().expect("its address").port();
+    client.shutdown(Shutdown::Write).expect("shutdown");
+    reset(client);
+    let is_there = || tcp_sockets(child).iter().any(|tcp| tcp.peer == port);
+    wait_for("the reset has come", || !is_there());
+}
+
 /// The port of the process's listening TCP socket.
 pub fn listening_port(pid: u32) -> Option<u16> {
     tcp_sockets(pid).iter().find(|tcp| tcp.listens).map(|tcp| tcp.port)

@@ -568,7 +568,7 @@ fn finish(server: &Server, mut client: TcpStream, expected: &[u8]) -> Ending {
 /// waits for others and no child is left.
 fn keeps_open(server: &Server, port: u16) -> bool {
     state(server.pid) == 'S'
-        && server.children().is_empty()
+        && children_now(server.pid).is_empty()
         && tcp_sockets(server.pid).iter().any(|tcp| tcp.peer == port)
 }
 
@@ -606,13 +606,13 @@ fn conclude(mut server: Server, endings: &[Ending]) -> String {
 fn reaps_all(server: &Server) -> bool {
     let (mut reaped, mut looks) = (false, 0);
     wait_for("it reaps them or never will", || {
-        let children = server.children();
+        let children = children_now(server.pid);
         reaped = children.is_empty();
         let never = children.iter().all(|&child| state(child) == 'Z')
             && state(server.pid) == 'S'
             && pending(server.pid, libc::SIGCHLD) == 0;
         looks = if never { looks + 1 } else { 0 };
-        reaped || looks == 100
+        reaped || looks == 20
     });
     reaped
 }

@@ -42,8 +42,8 @@ fn answers_under_way_survive_the_idle_limit() {
         let mut answers = Vec::new();
         let (begin, mut piece) = (Instant::now(), [0; 8000]);
         while begin.elapsed() < idle * 13 / 10 {
-            let n = client.read(&mut piece).expect("receive");
-            answers.extend_from_slice(&piece[..n]);
+            client.read_exact(&mut piece).expect("receive");
+            answers.extend_from_slice(&piece);
             thread::sleep(idle / 40); // the client's pace
         }
         let _ = client.write(b"one more\n");

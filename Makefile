@@ -49,6 +49,10 @@ run: all   ## serve SERVICE (echo) on PORT (7007), with further options in ARGS
 test:   ## run every test, against the release binary
 	$(CARGO) test --release --locked
 
+parsers:   ## 200,000 random command lines and environments (FORKLINE_PARSERS=N for fewer)
+	FORKLINE_PARSERS=$${FORKLINE_PARSERS:-200000} $(CARGO) test --release --locked \
+		--test parsers -- --nocapture
+
 soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
 	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
 
@@ -139,4 +143,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help parsers

@@ -4,7 +4,7 @@ use crate::common::*;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -37,6 +37,9 @@ const WRONG: &[(&str, &[&str])] = &[
     ("unknown option: ---", &["---", "echo", "7"]),
     ("option takes no value: --quiet", &["--quiet=1", "echo", "7"]),
     ("option takes no value: --help", &["--help="]),
+    ("option takes no value: --reuse-port", &["--reuse-port=yes", "echo", "7"]),
+    ("option takes no value: --version", &["-v", "--version=1"]),
+    ("unknown option: -=", &["-r=1", "echo", "7"]),
     ("value missing after -b", &["-b"]),
     ("value missing after -b", &["-qb"]),
     ("value missing after --bind", &["--bind"]),
@@ -50,6 +53,15 @@ const WRONG: &[(&str, &[&str])] = &[
     ("-u root: not a number from 0 to 4294967294", &["-u", "root", "echo", "7"]),
     ("-u : not a number from 0 to 4294967294", &["-u", "1:", "echo", "7"]),
     ("-u 4294967295: not a number from 0 to 4294967294", &["-u", "4294967295", "echo", "7"]),
+    ("-c +5: not a number from 1 to 32768", &["-rqvc+5", "echo", "7"]),
+    ("--max-children : not a number from 1 to 32768", &["--max-children=", "echo", "7"]),
+    ("-C 32769: not a number from 1 to 32768", &["echo", "-C", "32769", "7"]),
+    ("--grace echo: not a number from 0 to 86400", &["--grace", "echo", "7"]),
+    ("--idle 1.5: not a number from 0 to 86400", &["--idle=1.5", "echo", "7"]),
+    ("-u : not a number from 0 to 4294967294", &["-u:1", "echo", "7"]),
+    ("-u 2:3: not a number from 0 to 4294967294", &["-u1:2:3", "echo", "7"]),
+    ("--user nobody: not a number from 0 to 4294967294", &["--user=1:nobody", "echo", "7"]),
+    ("-u 4294967295: not a number from 0 to 4294967294", &["-u", "1:4294967295", "echo", "7"]),
     ("echo needs a port", &["echo"]),
     ("echo needs a port", &["-q", "--", "echo"]),
     ("echo needs a port", &["echo", "-q"]),
@@ -182,27 +194,6 @@ fn a_wrong_argument_is_shown_safely() {
     let beginning = &long[..64];
     refuses(&format!("neither echo nor rot13: {beginning}..."), &[&long], false);
     refuses(&format!("neither echo nor rot13: {beginning}"), &[beginning], false);
-}
-
-/// The standard library's parser says which of these are addresses. With a port
-/// that is none, nothing is opened either way.
-#[test]
-fn just_the_addresses_that_are_ones_are_taken() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut taken = 0;
-    for _ in 0..1500 {
-        let text = mutated(&mut random);
-        let address = text.parse::<IpAddr>();
-        taken += u32::from(address.is_ok());
-        let message = match address {
-            Ok(_) => format!("{NO_PORT}: x"),
-            Err(_) => no_address("-b", &text),
-        };
-        refuses(&message, &["-b", &text, "echo", "x"], false);
-    }
-    assert!((100..1400).contains(&taken), "{taken} were addresses");
 }
 
 #[test]
@@ -505,11 +496,6 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What forkline makes of bytes that a user typed.
-fn shown(bytes: &[u8]) -> String {
-    bytes.iter().map(|&c| if (b' '..=b'~').contains(&c) { c.into() } else { '?' }).collect()
-}
-
 fn answers_at(server: &Server, addresses: &[&str]) {
     for address in addresses {
         let ip: IpAddr = address.parse().expect(address);
@@ -519,44 +505,4 @@ fn answers_at(server: &Server, addresses: &[&str]) {
 
 fn sockets(pid: u32) -> usize {
     descriptors(pid).iter().filter(|(_, target)| target.starts_with("socket:")).count()
-}
-
-/// An address in 2001:db8::/32 (RFC 3849), often with runs of zeros.
-fn some_ipv6(random: &mut fastrand::Rng) -> Ipv6Addr {
-    let mut groups = [0; 8];
-    groups[..2].copy_from_slice(&[0x2001, 0xdb8]);
-    for group in &mut groups[2..] {
-        *group = if random.bool() { 0 } else { random.u16(..) >> random.u8(..16) };
-    }
-    groups.into()
-}
-
-/// One of the ways to write an address.
-fn typed(ip: IpAddr, random: &mut fastrand::Rng) -> String {
-    let IpAddr::V6(ip) = ip else { return ip.to_string() };
-    let groups = ip.segments().map(|group| format!("{group:04x}"));
-    let [.., a, b, c, d] = ip.octets();
-    match random.u8(..4) {
-        0 => ip.to_string(),
-        1 => ip.to_string().to_uppercase(),
-        2 => groups.join(":"),
-        _ => format!("{}:{a}.{b}.{c}.{d}", groups[..6].join(":")),
-    }
-}
-
-/// An address with up to three characters put in, taken out or exchanged.
-fn mutated(random: &mut fastrand::Rng) -> String {
-    const CHARACTERS: &[u8] = b"0123456789afAFgx::::....%/[ -+";
-    let ip: IpAddr = match random.bool() {
-        true => some_ipv6(random).into(),
-        false => Ipv4Addr::from(random.u32(..) >> random.u8(..32)).into(),
-    };
-    let mut text = typed(ip, random).into_bytes();
-    for _ in 0..random.usize(..=3) {
-        let at = random.usize(..=text.len());
-        let end = (at + random.usize(..=2)).min(text.len());
-        let new = random.choice(CHARACTERS).filter(|_| random.bool());
-        text.splice(at..end, new.copied());
-    }
-    String::from_utf8(text).expect("ASCII")
 }

@@ -53,6 +53,28 @@ parsers:   ## 200,000 random command lines and environments (FORKLINE_PARSERS=N 
 	FORKLINE_PARSERS=$${FORKLINE_PARSERS:-200000} $(CARGO) test --release --locked \
 		--test parsers -- --nocapture
 
+# Every change meets the tests that fail soonest, and then, if these let it pass, all
+# tests that can tell. The size of the file tells nothing: every change alters it.
+# What is still let pass must stand in tests/expected/mutants.txt, with the reason.
+MUTANTS_ARGS =
+MUTATE       = $(CARGO) mutants --jobserver=false --build-timeout 900 --output $(TARGET) $(MUTANTS_ARGS)
+MISSED       = $(TARGET)/mutants.out/missed.txt
+MUTANTS_FAST = activation:: startup:: memory:: reuse_port:: confine:: wire:: reports:: \
+	rude:: binary::it_makes lossless::a_port lossless::under_nohup \
+	limits::a_source limits::the_network limits::refusals limits::at_the_cap \
+	limits::every_connection limits::a_silent limits::a_client_that_does_not \
+	limits_real::out_of_descriptors drain::a_second_ctrl_c drain::stopped_and \
+	drain::what_has_been drain::a_stopped drain::a_signal_that drain::somebody \
+	drain::as_process_1 $(addprefix --skip ,any_other_call streams_are_as \
+	a_broken_connection_does_not closed_descriptors_do_not_hurt gives_a_long_line \
+	blocks_its_child)
+mutants:   ## change src piece by piece: does a test fail each time? (hours, as root)
+	@command -v cargo-mutants >/dev/null || { echo 'cargo install cargo-mutants --locked' >&2; exit 1; }
+	$(MUTATE) -- -- $(MUTANTS_FAST) || test $$? -le 3
+	$(MUTATE) --iterate --baseline skip --timeout 900 -C=--test=parsers \
+		-- -- --skip it_is_small --skip deploy:: || test $$? -le 3
+	! sed -E 's/:[0-9]+:[0-9]+:/:/' $(MISSED) | grep -vxFf tests/expected/mutants.txt
+
 soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
 	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
 
@@ -143,4 +165,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help parsers
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help parsers mutants

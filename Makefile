@@ -78,6 +78,9 @@ mutants:   ## change src piece by piece: does a test fail each time? (hours, as 
 soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
 	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
 
+races:   ## a signal at every instruction of the server, and pairs of them, with ptrace
+	$(CARGO) test --release --locked --test races
+
 bench:   ## measure it beside bare C, the C and other servers: at most ten minutes
 	$(CARGO) bench --locked --bench bench
 
@@ -165,4 +168,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help parsers mutants
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help parsers mutants races

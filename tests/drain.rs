@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -263,11 +263,6 @@ impl<'a> Client<'a> {
         }
         self.end.unwrap()
     }
-}
-
-fn nobody_in_group(pgid: i32) -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::kill(-pgid, 0) != 0 }
 }
 
 // ---------------------------------------------------------------- the good end
@@ -995,10 +990,6 @@ fn process_1_reaps_thousands_of_orphans() {
 }
 
 // ---------------------------------------------------------------- commands
-
-fn piped(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
-}
 
 fn strace(output: &Path, options: &[&str], args: &[&str]) -> Command {
     let mut command = Command::new("strace");

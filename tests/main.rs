@@ -19,6 +19,7 @@ mod messages;
 mod package;
 mod peers;
 mod processes;
+mod races;
 mod reports;
 mod reuse_port;
 mod rude;

@@ -214,9 +214,13 @@ pub fn is_of_the_end(line: &str) -> bool {
 pub fn forkline(args: &[&str]) -> Command {
     let words = command_line(args);
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    piped(command.args(&words[1..]));
     command
+}
+
+/// A command without input, whose output is collected.
+pub fn piped(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
 /// The same as words. $FORKLINE may name another architecture's binary, after
@@ -799,6 +803,12 @@ pub fn children_of(pid: u32) -> Vec<u32> {
 pub fn members_of(group: u32) -> Vec<u32> {
     // SAFETY: getpgid takes no pointers.
     pids().filter(|&pid| unsafe { libc::getpgid(pid as i32) } == group as i32).collect()
+}
+
+/// No process of the group exists, not even a zombie.
+pub fn nobody_in_group(group: i32) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(-group, 0) != 0 }
 }
 
 fn pids() -> impl Iterator<Item = u32> {

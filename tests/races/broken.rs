@@ -1,0 +1,153 @@
+//! Servers that are broken in the ways that concurrent servers are broken: the
+//! source with one piece changed. The trials must catch them.
+
+use super::trial::{Child, Event, Parent, Trial, When};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub struct Broken {
+    pub name: &'static str,
+    /// Files, a piece of the text of each, which it has once, and what replaces it.
+    changes: &'static [(&'static str, &'static str, &'static str)],
+    /// What is tried with it.
+    tried: Tried,
+}
+
+enum Tried {
+    Parent(&'static [Event]),
+    Child(Event),
+}
+
+pub const BROKEN: &[Broken] = &[
+    // A signal between the look at the flag and the call is lost.
+    Broken {
+        name: "looks at a flag before accept, and leaves the listening socket open",
+        changes: &[
+            (
+                "daemon/mod.rs",
+                "end::with_signals(|| sys::accept(listenfd, children::client()))",
+                "end::with_signals(|| match end::is_stopping() {
+                    true => Err(Errno::INTR),
+                    false => sys::accept(listenfd, children::client()),
+                })",
+            ),
+            ("daemon/end.rs", "        sys::close(listenfd);\n", "        _ = listenfd;\n"),
+            ("sys/signal.rs", "libc::SA_RESTART | ", ""),
+        ],
+        tried: Tried::Parent(&[Event::Term]),
+    },
+    // A child that ends while the parent adds another is added again, or never removed.
+    Broken {
+        name: "counts in the handler and outside, and blocks no signal",
+        changes: &[(
+            "daemon/end.rs",
+            "PARENT_BLOCKS: u64 = sigset(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT]);",
+            "PARENT_BLOCKS: u64 = sigset(&[]);",
+        )],
+        tried: Tried::Parent(&[Event::Child]),
+    },
+    // One SIGCHLD may stand for two children.
+    Broken {
+        name: "reaps one child for each signal",
+        changes: &[("main.rs", "while waitpid() > 0 {}", "waitpid();")],
+        tried: Tried::Parent(&[Event::Child, Event::Foreign]),
+    },
+    // A signal to a child that does not know its connection yet is lost.
+    Broken {
+        name: "tells a child its connection after it takes signals",
+        changes: &[
+            ("daemon/mod.rs", "    end::connected(connfd);\n    match", "    match"),
+            (
+                "daemon/mod.rs",
+                "end::in_child();\n",
+                "end::in_child();\n            end::connected(connfd);\n",
+            ),
+        ],
+        tried: Tried::Child(Event::Term),
+    },
+];
+
+impl Broken {
+    /// The server's source with the changes.
+    fn write_sources(&self, src: &Path, to: &Path) {
+        assert!(self.changes.iter().all(|(file, ..)| src.join(file).is_file()), "{}", self.name);
+        for wing in ["", "daemon", "sys"] {
+            for entry in fs::read_dir(src.join(wing)).expect("src").flatten() {
+                let file = entry.path();
+                if file.extension().is_none_or(|extension| extension != "rs") {
+                    continue;
+                }
+                let name = file.strip_prefix(src).unwrap();
+                let mut text = read(&file);
+                for (_, from, with) in self.changes.iter().filter(|(of, ..)| name == Path::new(of))
+                {
+                    assert_eq!(text.matches(from).count(), 1, "{from:?} in {}", name.display());
+                    text = text.replace(from, with);
+                }
+                write(&to.join(name), &text);
+            }
+        }
+    }
+
+    /// What must catch it.
+    pub fn trial<'a>(&self, program: &'a Path) -> Box<dyn Trial + 'a> {
+        match self.tried {
+            Tried::Parent(events) => {
+                let (events, when) = (events.to_vec(), When::Together);
+                Box::new(Parent { program, events, when, room: true, broken: true })
+            }
+            Tried::Child(event) => Box::new(Child { program, event, shut: false, broken: true }),
+        }
+    }
+}
+
+/// Builds them all, as programs of one package, and gives their paths.
+pub fn build() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken");
+    for file in ["Cargo.lock", "build.rs", "src/sys/link.ld"] {
+        write(&package.join(file), &read(&root.join(file)));
+    }
+    let mut manifest = without_targets(&read(&root.join("Cargo.toml")));
+    for (i, broken) in BROKEN.iter().enumerate() {
+        manifest += &format!("[[bin]]\nname = \"broken-{i}\"\npath = \"broken-{i}/main.rs\"\n");
+        broken.write_sources(&root.join("src"), &package.join(format!("broken-{i}")));
+    }
+    write(&package.join("Cargo.toml"), &manifest);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--release", "--locked", "--offline", "--target-dir"])
+        .arg(package.join("target"));
+    let output = cargo.current_dir(&package).stdin(Stdio::null()).output().expect("cargo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let built = package.join("target/release");
+    (0..BROKEN.len()).map(|i| built.join(format!("broken-{i}"))).collect()
+}
+
+/// A manifest without its programs and tests.
+fn without_targets(manifest: &str) -> String {
+    let mut kept = String::new();
+    let mut is_kept = true;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_kept = !line.starts_with("[[");
+        }
+        if is_kept {
+            kept += &format!("{line}\n");
+        }
+    }
+    kept
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// Writes a file unless it is there already: cargo builds what is newer.
+fn write(file: &Path, text: &str) {
+    if fs::read_to_string(file).ok().as_deref() != Some(text) {
+        fs::create_dir_all(file.parent().unwrap()).expect("a directory");
+        fs::write(file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+}

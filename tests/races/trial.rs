@@ -133,7 +133,6 @@ impl Trial for Parent<'_> {
     }
 
     fn at(&self, moment: Moment) -> Result<(), String> {
-        let begin = Instant::now();
         let (mut scene, mut tracee) = self.begin();
         tracee.go_to(moment, |tracee, call| scene.parent_may(tracee, call))?;
         let accepted = tracee.has_made(libc::SYS_accept) > 0;
@@ -144,7 +143,7 @@ impl Trial for Parent<'_> {
         tracee.let_go();
         if scene.stopped {
             scene.all_are_told()?;
-            let gentle = self.is_gentle(begin.elapsed());
+            let gentle = self.is_gentle(scene.begin.elapsed());
             scene.last_is_right(LINE, gentle && accepted)?;
             scene.early_are_right(gentle)?;
         } else {
@@ -203,6 +202,7 @@ impl Trial for Child<'_> {
 
 /// A server and everybody around it.
 struct Scene {
+    begin: Instant,
     server: Server,
     /// The most children at once.
     cap: usize,
@@ -233,6 +233,7 @@ impl Scene {
         }
         let server = Server::spawn(piped(&mut command));
         let mut scene = Scene {
+            begin: Instant::now(),
             foreign: children_now(server.pid),
             server,
             cap,

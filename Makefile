@@ -168,4 +168,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package clean help parsers mutants races
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races clean help

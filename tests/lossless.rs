@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 // ---------------------------------------------------------------- answers
 
@@ -152,7 +152,7 @@ fn a_standard_error_that_nobody_reads_does_not_hold_the_end() {
 /// A terminal that nobody reads: a write to it would block for ever.
 #[test]
 fn a_terminal_that_nobody_reads_stops_nobody() {
-    let (_person, program) = terminal();
+    let (_person, program) = terminal().expect("a terminal");
     let mut server =
         Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(program.try_clone().unwrap()));
     for _ in 0..300 {

@@ -62,7 +62,8 @@ fn a_client_that_takes_slowly_is_served() {
         let (client, first) = client_with_much_to_take(&server);
         thread::sleep(idle * 5 / 4); // the stall
         assert!(receive(&client, first.len()) == first);
-        let lines = b"Many lines that are taken slowly.\n".repeat(300_000);
+        // More than all buffers hold, so that the child waits in send, too.
+        let lines = b"Many lines that are taken slowly.\n".repeat(1_000_000);
         thread::scope(|scope| {
             scope.spawn(|| (&client).write_all(&lines).expect("send"));
             let (begin, mut got) = (Instant::now(), Vec::new());

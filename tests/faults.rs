@@ -35,45 +35,45 @@ const THREADS: usize = 8;
 // All errnos of section ERRORS of a call's man page (man-pages 6.03), those that
 // can only befall another use of it too.
 
-const ACCEPT: &str = "EAGAIN EBADF ECONNABORTED EFAULT EINTR EINVAL EMFILE ENFILE ENOBUFS ENOMEM \
+pub const ACCEPT: &str = "EAGAIN EBADF ECONNABORTED EFAULT EINTR EINVAL EMFILE ENFILE ENOBUFS ENOMEM \
     ENOTSOCK EOPNOTSUPP EPERM EPROTO ENOSR ESOCKTNOSUPPORT EPROTONOSUPPORT ETIMEDOUT \
     ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH ENETUNREACH"; // the last six: "Error handling"
-const BIND: &str = "EACCES EADDRINUSE EBADF EINVAL ENOTSOCK EADDRNOTAVAIL EFAULT ELOOP \
+pub const BIND: &str = "EACCES EADDRINUSE EBADF EINVAL ENOTSOCK EADDRNOTAVAIL EFAULT ELOOP \
     ENAMETOOLONG ENOENT ENOMEM ENOTDIR EROFS";
-const CLOCK_GETTIME: &str = "EACCES EFAULT EINVAL ENODEV EOPNOTSUPP EPERM";
-const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a program
+pub const CLOCK_GETTIME: &str = "EACCES EFAULT EINVAL ENODEV EOPNOTSUPP EPERM";
+pub const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a program
     "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC ENOSYS EOPNOTSUPP EPERM EUSERS";
-const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
+pub const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
 const CLOSE_RANGE: &str = "EINVAL EMFILE ENOMEM";
 const CONNECT: &str = "EACCES EPERM EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF \
     ECONNREFUSED EFAULT EINPROGRESS EINTR EISCONN ENETUNREACH ENOTSOCK EPROTOTYPE ETIMEDOUT";
 const GETSOCKNAME: &str = "EBADF EFAULT EINVAL ENOBUFS ENOTSOCK";
-const GETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
-const IOCTL: &str = "EBADF EFAULT EINVAL ENOTTY";
-const KILL: &str = "EINVAL EPERM ESRCH";
+pub const GETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
+pub const IOCTL: &str = "EBADF EFAULT EINVAL ENOTTY";
+pub const KILL: &str = "EINVAL EPERM ESRCH";
 const LISTEN: &str = "EADDRINUSE EBADF ENOTSOCK EOPNOTSUPP";
-const MADVISE: &str = "EACCES EAGAIN EBADF EBUSY EFAULT EINVAL EIO ENOMEM EPERM EHWPOISON";
-const PPOLL: &str = "EFAULT EINTR EINVAL ENOMEM";
+pub const MADVISE: &str = "EACCES EAGAIN EBADF EBUSY EFAULT EINVAL EIO ENOMEM EPERM EHWPOISON";
+pub const PPOLL: &str = "EFAULT EINTR EINVAL ENOMEM";
 const PRCTL: &str = "EACCES EBADF EBUSY EFAULT EINVAL ENODEV ENXIO EOPNOTSUPP EPERM ERANGE";
-const PWRITEV2: &str = // also those of write(2) and lseek(2)
+pub const PWRITEV2: &str = // also those of write(2) and lseek(2)
     "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC ENXIO EOPNOTSUPP \
     EOVERFLOW EPERM EPIPE ESPIPE";
-const RECV: &str = "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK \
+pub const RECV: &str = "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK \
     EPIPE ETIMEDOUT ECONNRESET EHOSTUNREACH"; // the last four: tcp(7), ip(7)
 const SECCOMP: &str = "EACCES EBUSY EFAULT EINVAL ENOMEM EOPNOTSUPP ESRCH";
-const SEND: &str = "EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFAULT EINTR EINVAL \
+pub const SEND: &str = "EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFAULT EINTR EINVAL \
     EISCONN EMSGSIZE ENOBUFS ENOMEM ENOTCONN ENOTSOCK EOPNOTSUPP EPIPE \
     ETIMEDOUT EHOSTUNREACH"; // the last two: tcp(7), ip(7)
 const SETGROUPS: &str = "EFAULT EINVAL ENOMEM EPERM";
 const SETRESUID: &str = "EAGAIN EINVAL EPERM"; // and setresgid(2)
-const SETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
-const SHUTDOWN: &str = "EBADF EINVAL ENOTCONN ENOTSOCK";
-const SIGACTION: &str = "EFAULT EINVAL";
-const SIGALTSTACK: &str = "EFAULT EINVAL ENOMEM EPERM";
-const SIGPROCMASK: &str = "EFAULT EINVAL";
-const SOCKET: &str = "EACCES EAFNOSUPPORT EINVAL EMFILE ENFILE ENOBUFS ENOMEM EPROTONOSUPPORT";
-const WAIT4: &str = "EAGAIN ECHILD EINTR EINVAL ESRCH";
-const WRITE: &str =
+pub const SETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
+pub const SHUTDOWN: &str = "EBADF EINVAL ENOTCONN ENOTSOCK";
+pub const SIGACTION: &str = "EFAULT EINVAL";
+pub const SIGALTSTACK: &str = "EFAULT EINVAL ENOMEM EPERM";
+pub const SIGPROCMASK: &str = "EFAULT EINVAL";
+pub const SOCKET: &str = "EACCES EAFNOSUPPORT EINVAL EMFILE ENFILE ENOBUFS ENOMEM EPROTONOSUPPORT";
+pub const WAIT4: &str = "EAGAIN ECHILD EINTR EINVAL ESRCH";
+pub const WRITE: &str =
     "EAGAIN EBADF EDESTADDRREQ EDQUOT EFAULT EFBIG EINTR EINVAL EIO ENOSPC EPERM EPIPE";
 
 /// Makes the server issue a call, and tells what its failing has cost.
@@ -154,11 +154,14 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("reset, child stopped", reset_stopped, "ppoll", PPOLL, &[1, 2]),
 ];
 
-struct Fault {
-    call: &'static str,
-    errno: &'static str,
+#[derive(Clone)]
+pub struct Fault {
+    pub call: &'static str,
+    pub errno: &'static str,
     /// Which of the calls: 1 is the first.
-    when: u32,
+    pub when: u32,
+    /// All calls after that one fail too.
+    pub for_ever: bool,
 }
 
 #[test]
@@ -174,45 +177,50 @@ fn each_call_fails_with_each_errno() {
     let mut faults = Vec::new();
     for &(name, scene, call, errnos, whens) in CALLS.iter().filter(|call| wanted(call.0)) {
         for errno in errnos.split_whitespace() {
-            faults.extend(whens.iter().map(|&when| (name, scene, Fault { call, errno, when })));
+            let once = |&when| (name, scene, Fault { call, errno, when, for_ever: false });
+            faults.extend(whens.iter().map(once));
         }
     }
+    let outcomes = run_all(&faults, |(_, scene, fault)| {
+        // A child that could end but was killed had no processor for a second: that
+        // is no outcome.
+        let mut attempts = (0..5).map(|_| scene(fault));
+        let first = attempts.find(|outcome| !outcome.contains("; kill"));
+        first.unwrap_or_else(|| scene(fault))
+    });
+    let _ = writeln!(io::stderr(), "{} faults injected (call, errno, moment)", faults.len());
+    compare(&table(faults.iter().map(|fault| (fault.0, &fault.2)).zip(outcomes)), wanted);
+}
+
+/// What each of these comes to, several at once, in their order. A panic is an
+/// outcome too.
+pub fn run_all<T: Sync>(all: &[T], run: impl Fn(&T) -> String + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(vec![String::new(); faults.len()]);
+    let outcomes = Mutex::new(vec![String::new(); all.len()]);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let n = next.fetch_add(1, Ordering::Relaxed)
-                    && let Some((_, scene, fault)) = faults.get(n)
+                    && let Some(one) = all.get(n)
                 {
-                    // A child that could end but was killed had no processor for a
-                    // second: that is no outcome.
-                    let mut attempts = (0..5).map(|_| outcome(*scene, fault));
-                    let killed = |outcome: &String| outcome.contains("; kill");
-                    let first = attempts.find(|outcome| !killed(outcome));
-                    let outcome = first.unwrap_or_else(|| outcome(*scene, fault));
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(one)));
+                    let outcome =
+                        outcome.unwrap_or_else(|panic| match panic.downcast::<String>() {
+                            Ok(words) => format!("PANIC: {words}"),
+                            Err(_) => "PANIC".into(),
+                        });
                     outcomes.lock().unwrap()[n] = outcome;
                 }
             });
         }
     });
-    let _ = writeln!(io::stderr(), "{} faults injected (call, errno, moment)", faults.len());
-    let outcomes = outcomes.into_inner().unwrap();
-    compare(&table(faults.iter().map(|fault| (fault.0, &fault.2)).zip(outcomes)), wanted);
-}
-
-fn outcome(scene: Scene, fault: &Fault) -> String {
-    let outcome = catch_unwind(AssertUnwindSafe(|| scene(fault)));
-    outcome.unwrap_or_else(|panic| match panic.downcast::<String>() {
-        Ok(words) => format!("PANIC: {words}"),
-        Err(_) => "PANIC".into(),
-    })
+    outcomes.into_inner().unwrap()
 }
 
 /// A line for each scene, call and errno, with all moments at which the same happened.
 fn table<'a>(all: impl Iterator<Item = ((&'a str, &'a Fault), String)>) -> String {
     let mut lines: Vec<(String, String, String)> = Vec::new();
-    for ((name, Fault { call, errno, when }), outcome) in all {
+    for ((name, Fault { call, errno, when, .. }), outcome) in all {
         let what = format!("{name}: {call} {errno}");
         match lines.last_mut() {
             Some(last) if (&last.0, &last.2) == (&what, &outcome) => {
@@ -246,7 +254,7 @@ fn start(fault: &Fault) -> String {
 }
 
 /// The call has no place in old kernels, nor for every file.
-const NO_PWRITEV2: &[&str] = &["-e", "inject=pwritev2:error=EOPNOTSUPP"];
+pub const NO_PWRITEV2: &[&str] = &["-e", "inject=pwritev2:error=EOPNOTSUPP"];
 
 fn start_no_pwritev2(fault: &Fault) -> String {
     let log = scratch("strace");
@@ -299,24 +307,33 @@ fn start_activated(fault: &Fault) -> String {
 }
 
 /// forkline under strace; with -D the process that is started becomes forkline.
-fn strace_forkline(fault: &Fault, log: &Scratch, more: &[&str]) -> Command {
+pub fn strace_forkline(fault: &Fault, log: &Scratch, more: &[&str]) -> Command {
     let mut command = Command::new("strace");
-    command.arg("-D").args(options(fault, log)).args(more).arg(env!("CARGO_BIN_EXE_forkline"));
+    command
+        .arg("-D")
+        .args(options(fault.call, &fault.how(), log))
+        .args(more)
+        .arg(env!("CARGO_BIN_EXE_forkline"));
     command
 }
 
 fn begin(command: &mut Command, fault: &Fault, log: &Scratch) -> String {
+    conclude(launch(command, fault, log), &[])
+}
+
+/// Starts the server, which ends or is ready after its fault.
+pub fn launch(command: &mut Command, fault: &Fault, log: &Scratch) -> Server {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut server = Server::launch(command);
     wait_for("it ends, or is ready after its fault", || {
-        if injected(fault, log) {
+        if injected(fault.call, log) {
             let unsaid = fault.call == "write";
             let port = if unsaid { listening_port(server.pid) } else { server.find_port() };
             server.port = port.unwrap_or(0);
         }
         server.ended().is_some() || server.port != 0
     });
-    conclude(server, &[])
+    server
 }
 
 /// Connections, one after the other.
@@ -508,7 +525,7 @@ fn reset_stopped(fault: &Fault) -> String {
     outcome
 }
 
-fn half_a_line(server: &Server) -> TcpStream {
+pub fn half_a_line(server: &Server) -> TcpStream {
     let mut client = server.connect();
     client.write_all(HALF).expect("send");
     client
@@ -624,10 +641,7 @@ fn told(server: Server) -> String {
         ["accept", "end reason=eof", "end reason=stop", "drain signal=SIGTERM", "drained"];
     let mut told = String::new();
     for line in server.stop().1.lines() {
-        let line = line.strip_prefix("forkline: ").unwrap_or(line);
-        let varies = ["pid=", "client=", "children=", "suppressed="];
-        let words = line.split(' ').filter(|word| !varies.iter().any(|key| word.starts_with(key)));
-        let line = words.collect::<Vec<_>>().join(" ");
+        let line = without(&["pid=", "client=", "children=", "suppressed="], line);
         if line.contains("listening on 0.0.0.0") {
             told.insert_str(0, " IPv4 only");
         } else if line.contains("listening on") || USUAL.contains(&&*line) {
@@ -639,20 +653,34 @@ fn told(server: Server) -> String {
     told
 }
 
+/// A message without its first word and without the words that begin with these keys.
+pub fn without(keys: &[&str], line: &str) -> String {
+    let line = line.strip_prefix("forkline: ").unwrap_or(line);
+    let words = line.split(' ').filter(|word| !keys.iter().any(|key| word.starts_with(key)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
 // ---------------------------------------------------------------- strace
 
 /// A running strace, which ends when it is dropped; whom it traces goes on.
-struct Strace<'a> {
+pub struct Strace {
     process: Child,
-    fault: &'a Fault,
-    log: Scratch,
+    /// The call that it tampers with.
+    call: &'static str,
+    pub log: Scratch,
 }
 
-impl Strace<'_> {
-    fn attach<'a>(pid: u32, fault: &'a Fault, more: &[&str]) -> Strace<'a> {
+impl Strace {
+    /// Makes calls of a process fail.
+    pub fn attach(pid: u32, fault: &Fault, more: &[&str]) -> Strace {
+        Strace::tamper(pid, fault.call, &fault.how(), more)
+    }
+
+    /// The same, or something else that strace's `inject` can do.
+    pub fn tamper(pid: u32, call: &'static str, how: &str, more: &[&str]) -> Strace {
         let log = scratch("strace");
         let mut command = Command::new("strace");
-        command.args(["-p", &pid.to_string()]).args(more).args(options(fault, &log));
+        command.args(["-p", &pid.to_string()]).args(more).args(options(call, how, &log));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("strace");
         let stderr = Collected::from(process.stderr.take());
@@ -661,16 +689,20 @@ impl Strace<'_> {
             assert!(!ended || words.contains("attached"), "{words}");
             words.contains("attached")
         });
-        Strace { process, fault, log }
+        Strace { process, call, log }
     }
 
-    fn injected(&self) -> bool {
-        injected(self.fault, &self.log)
+    pub fn injected(&self) -> bool {
+        self.has_failed(self.call)
+    }
+
+    pub fn has_failed(&self, call: &str) -> bool {
+        injected(call, &self.log)
     }
 
     /// Acts until the fault has been met.
-    fn until_injected(&self, mut act: impl FnMut()) {
-        wait_for(&format!("{} fails", self.fault.call), || {
+    pub fn until_injected(&self, mut act: impl FnMut()) {
+        wait_for(&format!("{} fails", self.call), || {
             let injected = self.injected();
             if !injected {
                 act();
@@ -680,33 +712,41 @@ impl Strace<'_> {
     }
 }
 
-impl Drop for Strace<'_> {
+impl Drop for Strace {
     fn drop(&mut self) {
         kill(self.process.id() as i32, libc::SIGTERM);
         let _ = self.process.wait();
     }
 }
 
-fn options(fault: &Fault, log: &Scratch) -> Vec<String> {
-    let Fault { call, errno, when } = fault;
-    let inject = format!("inject={call}:error={errno}:when={when}");
-    let trace = format!("trace={call},recvfrom,write,pwritev2");
+impl Fault {
+    fn how(&self) -> String {
+        let plus = if self.for_ever { "+" } else { "" };
+        format!("error={}:when={}{plus}", self.errno, self.when)
+    }
+}
+
+fn options(call: &str, how: &str, log: &Scratch) -> Vec<String> {
+    let inject = format!("inject={call}:{how}");
+    // Only what is traced can fail: these, too, fail beside others.
+    let trace =
+        format!("trace={call},accept,recvfrom,sendto,write,pwritev2,ppoll,ioctl,wait4,kill");
     let log = log.to_str().unwrap();
     ["-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject].map(String::from).to_vec()
 }
 
-/// Whether the fault is in strace's log.
-fn injected(fault: &Fault, log: &Scratch) -> bool {
+/// Whether strace's log has a failure of this call.
+fn injected(call: &str, log: &Scratch) -> bool {
     let log = fs::read_to_string(&**log).unwrap_or_default();
     let is_the_call = |line: &str| {
         let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.any(|word| word == fault.call)
+        words.any(|word| word == call)
     };
     log.lines().any(|line| line.ends_with("(INJECTED)") && is_the_call(line))
 }
 
 /// Whether strace may attach to a server; says `skipped:` when it may not.
-fn may_attach() -> bool {
+pub fn may_attach() -> bool {
     let server = Server::start(&["echo", "0"]);
     let mut strace = Command::new("strace");
     strace.args(["-p", &server.pid.to_string()]).stderr(Stdio::piped());

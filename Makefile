@@ -81,6 +81,9 @@ soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer
 races:   ## a signal at every instruction of the server, and pairs of them, with ptrace
 	$(CARGO) test --release --locked --test races
 
+faults:   ## every system call fails for ever, with every errno: five minutes or more
+	$(CARGO) test --release --locked --test forkline -- --ignored --nocapture all_faults
+
 bench:   ## measure it beside bare C, the C and other servers: at most ten minutes
 	$(CARGO) bench --locked --bench bench
 
@@ -168,4 +171,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races clean help
+.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help

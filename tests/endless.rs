@@ -70,11 +70,11 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("child", child, "write", WRITE, ALWAYS),
     ("child", child_at_its_end, "close", CLOSE, &[1]),
     ("child, in a fault", child_that_fails, "setsockopt", SETSOCKOPT, &[1]),
-    ("child, at the idle limit", child_that_fails, "ioctl", IOCTL, &[1]),
+    ("child, at the idle limit", child_that_fails, "getsockopt", GETSOCKOPT, &[1]),
     ("child, at the idle limit", child_that_fails, "shutdown", SHUTDOWN, &[1]),
     ("child, idle client that takes", child_with_taker, "recvfrom", "EAGAIN", &[1]),
     ("child, stdout full", child_stdout_full, "ppoll", PPOLL, &[1]),
-    ("child, told to end", child_with_taker, "ioctl", IOCTL, &[1, 2]),
+    ("child, told to end", child_with_taker, "getsockopt", GETSOCKOPT, &[1, 2]),
     ("child, told to end", child_with_taker, "shutdown", SHUTDOWN, &[1, 2]),
     ("child, told to end", child_with_taker, "ppoll", PPOLL, ALWAYS),
     ("new child, and parent", new_child, "sigaltstack", SIGALTSTACK, &[1]),
@@ -218,7 +218,7 @@ fn look(wanted: impl Fn(&Row, &str) -> bool, bless: bool) {
 /// Pairs of faults that can meet: the scene, the first fault with its moment (and
 /// whether it lasts), the second one, and the outcome. Others stand above, as scenes in
 /// which another fault has brought the child to the call: recv and setsockopt, recv and
-/// ioctl, recv and shutdown, write and ppoll.
+/// getsockopt, recv and shutdown, write and ppoll.
 const PAIRS: &[(&str, Scene, Fault, &[&str], &str)] = &[
     // A machine without memory soon has no descriptors either. accept fails every other
     // time: while it fails, nobody is forked.
@@ -274,7 +274,7 @@ const PAIRS: &[(&str, Scene, Fault, &[&str], &str)] = &[
         "the client is gone at the idle limit",
         child_that_fails,
         lasts("shutdown", "ENOTCONN", 1),
-        &["-e", "inject=recvfrom:error=EAGAIN", "-e", "inject=ioctl:error=EINVAL"],
+        &["-e", "inject=recvfrom:error=EAGAIN", "-e", "inject=getsockopt:error=EINVAL"],
         "ends with status 0",
     ),
     // A child ends by itself just when it is told to: there is nobody to signal, and the

@@ -180,6 +180,7 @@ fn disconnects_before_the_first_byte() {
         server.connect().shutdown(Shutdown::Write).expect("shutdown");
     }
     is_undisturbed(&server);
+    server.stdout.wait_for("server received 1 bytes\n");
     assert_eq!(server.stop().0, "server received 12 bytes\nserver received 1 bytes\n");
 }
 

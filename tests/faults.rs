@@ -729,8 +729,9 @@ impl Fault {
 fn options(call: &str, how: &str, log: &Scratch) -> Vec<String> {
     let inject = format!("inject={call}:{how}");
     // Only what is traced can fail: these, too, fail beside others.
-    let trace =
-        format!("trace={call},accept,recvfrom,sendto,write,pwritev2,ppoll,ioctl,wait4,kill");
+    let trace = format!(
+        "trace={call},accept,recvfrom,sendto,write,pwritev2,ppoll,getsockopt,ioctl,wait4,kill"
+    );
     let log = log.to_str().unwrap();
     ["-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject].map(String::from).to_vec()
 }

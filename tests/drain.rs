@@ -477,6 +477,29 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
+/// All at once: the server takes them before it has reset a connection. A child that
+/// it killed then, with lines received and not answered, would leave its client a
+/// plain end of file.
+#[test]
+fn signals_that_come_together_reset_and_do_not_kill() {
+    let signals: [&[i32]; 2] =
+        [&[libc::SIGQUIT, libc::SIGTERM], &[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]];
+    for signals in signals {
+        // The reports do not fit into a pipe that nobody reads.
+        let (_reader, writer) = std::io::pipe().expect("pipe");
+        let mut server = Server::spawn(forkline(&["-g", FOREVER, "echo", "0"]).stdout(writer));
+        let mut client = server.connect();
+        client.write_all(&b"\n".repeat(10_000)).expect("send");
+        let child = server.wait_for_children(1)[0];
+        wait_for("its child waits to report", || calls(child, libc::SYS_write));
+        stop(server.pid);
+        signals.iter().for_each(|&signal| server.signal(signal));
+        server.signal(libc::SIGCONT);
+        assert!(server.wait().success());
+        assert_eq!(receive_all(&client).1, End::Reset, "{}", server.stderr.text());
+    }
+}
+
 /// What the parent says of a signal that ends it.
 fn said(event: &str, signal: i32, children: usize) -> String {
     let name = match signal {

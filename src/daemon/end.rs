@@ -85,14 +85,15 @@ extern "C" fn stop_handler(signum: c_int) {
 }
 
 /// Goes to the next stage, for a signal or, if `signum` is 0, because the time is
-/// over. The first time the listening socket is closed. Then accept fails,
+/// over. Only that leads to Kill, which does not tell a client that its answer is
+/// missing. The first time the listening socket is closed. Then accept fails,
 /// whether it is waiting now or called later.
 fn next_stage(signum: c_int) {
     SIGNAL.set(signum);
     let stage = STAGE.replace(match STAGE.get() {
         Stage::Serving if signum != SIGQUIT => Stage::Drain,
-        Stage::Serving | Stage::Drain => Stage::Reset,
-        Stage::Reset | Stage::Kill => Stage::Kill,
+        Stage::Reset | Stage::Kill if signum == 0 => Stage::Kill,
+        _ => Stage::Reset,
     });
     if stage == Stage::Serving
         && let Some(listenfd) = sys::fd(LISTENFD.get())

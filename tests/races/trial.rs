@@ -355,9 +355,15 @@ impl Scene {
         match client.end {
             Some(End::Closed) if client.bytes == answer => Ok(()),
             Some(End::Reset) if !answered => Ok(()),
-            Some(End::Closed) if !answered && self.server.stderr.text().contains(KILL) => Ok(()),
+            Some(End::Closed) if !answered && self.may_have_killed() => Ok(()),
             end => Err(format!("{end:?} after {:?}", String::from_utf8_lossy(&client.bytes))),
         }
+    }
+
+    /// A second after the reset the server kills who is left.
+    fn may_have_killed(&self) -> bool {
+        let late = self.begin.elapsed() >= Duration::from_secs(1);
+        late && self.server.stderr.text().contains(KILL)
     }
 
     /// The others have the end of file or, if the signals were not `gentle`, a reset.

@@ -107,7 +107,6 @@ mod filter {
         ("unlink", SYS_unlink, [0; 6]),
         ("socket", SYS_socket, [AF_INET as u64, SOCK_STREAM as u64, 0, 0, 0, 0]),
         ("socketpair", SYS_socketpair, [0; 6]),
-        ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
         ("bind", SYS_bind, [4, 0, 0, 0, 0, 0]),
         ("listen", SYS_listen, [4, 1, 0, 0, 0, 0]),
         ("sendmsg", SYS_sendmsg, [4, 0, 0, 0, 0, 0]),
@@ -179,6 +178,7 @@ mod filter {
         ("ioctl of FIONBIO", SYS_ioctl, [4, FIONBIO, 0, 0, 0, 0]),
         ("ioctl of TIOCOUTQ", SYS_ioctl, [4, TIOCOUTQ, 0, 0, 0, 0]),
         ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
+        ("sendto with an address", SYS_sendto, [4, 0, 0, 0, 0, 16]),
         ("an x32 call", 0x4000_0000 | SYS_getpid, [0; 6]),
         ("a call of the future", 1000, [0; 6]),
     ];

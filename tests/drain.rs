@@ -398,6 +398,24 @@ fn a_signal_at_the_first_calls_of_a_child() {
     }
 }
 
+/// A child that is to end before it has closed its copy of the listening socket closes
+/// just that: a client that waits to be accepted is served.
+#[test]
+fn a_signal_to_a_new_child_leaves_the_listening_socket() {
+    if !tool("strace") {
+        return;
+    }
+    let server = Server::start(&["-v", "-c", "1", "echo", "0"]);
+    let client = connect_while_stopped(&server, b"one\n");
+    let waits = connect_while_stopped(&server, b"two\n");
+    let strace = go_on_traced(&server, "inject=sigaltstack:signal=TERM:when=1");
+    assert_eq!(receive_all(&client), (b"one\n".to_vec(), End::Closed));
+    server.stderr.wait_for(" reason=stop children=0/1\n");
+    assert!(receive_some(&waits, &mut Vec::new()).is_ok(), "it has no reset");
+    drop(strace);
+    assert_eq!(say(&server.connect(), b"three\n"), b"three\n");
+}
+
 /// Two clients at once; each gets its answer, a reset or no connection.
 fn two_conversations(port: u16) {
     let connect = || connect_from([127, 0, 0, 2], ([127, 0, 0, 1], port).into()).ok();

@@ -121,6 +121,9 @@ const EXCEPTIONS: &[Exception] = &[
     // A write that would block, to a file of which poll says that it would not: one of
     // the two is wrong. A report is not dropped for that.
     (&["child"], "write", "EAGAIN", Spins),
+    // It comes after the idle limit only. The client has taken everything, so there is
+    // room again, and the child tries again.
+    (&["child"], "sendto", "EAGAIN", Spins),
     // Without descriptors and with valid addresses ppoll can only wait, or be
     // interrupted. A server that cannot wait must spin; and since it takes signals only
     // while it waits, it does not notice SIGTERM either, or the end of a child.

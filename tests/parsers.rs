@@ -750,13 +750,12 @@ fn some_environment(rng: &mut Rng) -> Vec<Word> {
     variables
 }
 
-/// The first of the variables with this name that is a number (sd_listen_fds(3)).
+/// The first of the variables with this name, if it is a number (getenv(3)).
 fn variable(environment: &[Word], name: &str) -> Option<u32> {
-    let values = environment.iter().filter_map(|variable| {
-        let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        plain_number(value, i32::MAX as u32)
-    });
-    values.into_iter().next()
+    let mut values = environment
+        .iter()
+        .filter_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    plain_number(values.next()?, i32::MAX as u32)
 }
 
 /// The socket that is handed over would be descriptor 3, which is not open here.
@@ -780,7 +779,7 @@ fn just_the_environment_that_is_meant_for_it_is_followed() {
         let (status, message) = match fds {
             None => (2, "echo needs a port"),
             Some(1) => (1, "LISTEN_FDS: EBADF"),
-            Some(_) => (1, "LISTEN_FDS is not 1"),
+            Some(_) => (1, "LISTEN_FDS is not 1: EINVAL"),
         };
         followed.fetch_add(u64::from(fds.is_some()), Ordering::Relaxed);
         let expected = (status, String::new(), format!("forkline: {message}\n"));

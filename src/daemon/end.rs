@@ -85,9 +85,9 @@ extern "C" fn stop_handler(signum: c_int) {
 }
 
 /// Goes to the next stage, for a signal or, if `signum` is 0, because the time is
-/// over. Only that leads to Kill, which does not tell a client that its answer is
-/// missing. The first time the listening socket is closed. Then accept fails,
-/// whether it is waiting now or called later.
+/// over. A signal never leads to Kill: a child that is killed does not tell its
+/// client that an answer is missing. The first step closes the listening socket.
+/// Then accept fails, whether it is waiting now or called later.
 fn next_stage(signum: c_int) {
     SIGNAL.set(signum);
     let stage = STAGE.replace(match STAGE.get() {
@@ -95,10 +95,8 @@ fn next_stage(signum: c_int) {
         Stage::Reset | Stage::Kill if signum == 0 => Stage::Kill,
         _ => Stage::Reset,
     });
-    if stage == Stage::Serving
-        && let Some(listenfd) = sys::fd(LISTENFD.get())
-    {
-        sys::close(listenfd);
+    if stage == Stage::Serving {
+        sys::fd(LISTENFD.get()).into_iter().for_each(sys::close);
     }
 }
 
@@ -202,7 +200,7 @@ pub fn linger(connfd: Fd) {
         sys::pause(CHILD_BLOCKS, Some(&mut { LOOK }));
         looks += 1;
         if looks == IdleSeconds.get() * LOOKS_PER_SECOND {
-            if !idle::is_taking(connfd) {
+            if idle::has_taken(connfd) == Some(false) {
                 reset(connfd, Errno::AGAIN);
             }
             looks = 0;

@@ -17,14 +17,15 @@ pub fn limit(connfd: Fd) {
     }
 }
 
-/// The bytes that the client had acknowledged when `is_taking` was last called.
+/// The bytes that the client had acknowledged when `has_taken` was last called and
+/// more was left to take.
 static ACKNOWLEDGED: Global<Cell<u64>> = Global(Cell::new(0));
 
-/// Whether the client, which has sent nothing for the idle limit, has more to
-/// take and has taken something since the last call.
-pub fn is_taking(connfd: Fd) -> bool {
+/// Whether the client has taken something since the last call; nothing if there is
+/// nothing left to take.
+pub fn has_taken(connfd: Fd) -> Option<bool> {
     let (acknowledged, has_more) = sys::acknowledged(connfd);
-    has_more && ACKNOWLEDGED.replace(acknowledged) != acknowledged
+    has_more.then(|| ACKNOWLEDGED.replace(acknowledged) != acknowledged)
 }
 
 /// Lets TCP keep-alive find a peer that is gone, in two minutes: a probe after

@@ -60,7 +60,8 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     // A socket that listens already gets the longest queue that the system
     // allows. A socket that cannot listen fails here.
     rustix::net::listen(listenfd, i32::MAX).unwrap_or_else(|e| die("LISTEN_FDS", e));
-    // It keeps the numbers of the standard streams in use. `ready` closes the rest.
+    // An unused socket takes the place of each standard stream that is closed, so
+    // that no connection does. `ready` closes the one that is left over.
     let _ = sys::socket(libc::AF_INET, libc::SOCK_STREAM);
     // accept must block.
     let _ = ioctl_fionbio(listenfd, false);
@@ -78,7 +79,10 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     notify::connect(env);
     tell_unserved();
     confine::confine();
-    let name = if let Service::Echo = service { "echo" } else { "rot13" };
+    let name = match service {
+        Service::Echo => "echo",
+        Service::Rot13 => "rot13",
+    };
     message().str(name).str(" listening on ").addr(&addr).end();
     notify::notify("READY=1");
 }

@@ -81,10 +81,9 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     let Some(suppressed) = suppressed else { return };
     let mut line = message();
     line.str("end").pid(pid).client(client).str(" reason=").str(reason);
-    match kind {
-        Some(Kind::Signal) => _ = line.name(SIGNALS, signal.unwrap_or(0)),
-        Some(_) => _ = line.name(ERRORS, errno),
-        None => {}
+    if kind.is_some() {
+        let names = if signal.is_some() { SIGNALS } else { ERRORS };
+        line.name(names, signal.unwrap_or(errno));
     }
     line.children().suppressed(suppressed).end();
 }

@@ -19,6 +19,7 @@ pub use listen::{bind, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, so
 use log::Kind;
 use options::Setting::{Quiet, Raw};
 pub use options::{Service, getopt};
+use rustix::fd::AsRawFd;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::thread::Timespec;
@@ -82,11 +83,14 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
         let received = retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty()));
         match received {
             Ok((n, _)) => return n,
-            Err(Errno::AGAIN) if idle::is_taking(fd) => {}
-            Err(Errno::AGAIN) => {
-                end::stop_reading(fd, Errno::AGAIN);
-                return 0;
-            }
+            Err(Errno::AGAIN) => match idle::has_taken(fd) {
+                Some(true) => {}
+                Some(false) => end::reset(fd, Errno::AGAIN),
+                None => {
+                    end::stop_reading(fd, Errno::AGAIN);
+                    return 0;
+                }
+            },
             Err(e) => end::reset(fd, e),
         }
     }
@@ -96,13 +100,13 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
     let sent = retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty()));
     match sent {
-        // The idle limit was over first. What the client takes from now on counts.
+        // The idle limit or a signal came first. What is taken from now on counts.
         Ok(n) if n < buf.len() => {
-            idle::is_taking(fd);
+            idle::has_taken(fd);
             n
         }
         Ok(n) => n,
-        Err(Errno::AGAIN) if idle::is_taking(fd) => 0,
+        Err(Errno::AGAIN) if idle::has_taken(fd) != Some(false) => 0,
         Err(e) => end::reset(fd, e),
     }
 }
@@ -123,7 +127,8 @@ pub fn report(lines: &[u8], maxlen: usize) {
 /// close(2). A connection whose input was ended here is not closed before the
 /// client has taken everything.
 pub fn close(fd: Fd) {
-    if end::REASON.get() != 0 {
+    // Not the listening socket: its end would be that of the whole server.
+    if end::REASON.get() != 0 && fd.as_raw_fd() != end::LISTENFD.get() {
         end::linger(fd);
     }
     sys::close(fd);

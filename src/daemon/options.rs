@@ -1,5 +1,5 @@
 //! The command line, like getopt_long(3). An error in it ends the program
-//! before anything is opened.
+//! before the server opens its listening socket.
 
 use crate::sys::{self, Global, Line, STDOUT, Sockaddr, Strings};
 use crate::sys::{inet_pton, message, number, split_once};

@@ -31,8 +31,8 @@ unsafe extern "C" fn _start() -> ! {
 ///
 /// # Safety
 ///
-/// The arguments are all that call asks for: the registers of others may hold
-/// anything.
+/// `args` has every argument that the kernel reads for this call. The registers of
+/// the others may hold anything.
 pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize {
     let arg = |i: usize| args.get(i).map_or(MaybeUninit::uninit(), |&arg| MaybeUninit::new(arg));
     let result;

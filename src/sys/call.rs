@@ -15,19 +15,16 @@ use rustix::termios::isatty;
 /// A descriptor. As in C, it is open until `close`.
 pub type Fd = BorrowedFd<'static>;
 
-// SAFETY: the program never closes them.
+// SAFETY: it is not -1, the one value that `BorrowedFd` forbids. A descriptor that
+// is not open is an error to the kernel only.
 pub const STDOUT: Fd = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
 // SAFETY: likewise.
 pub const STDERR: Fd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
 
 /// The descriptor with this number; none for a standard stream's and below.
 pub fn fd(number: RawFd) -> Option<Fd> {
-    match number {
-        // SAFETY: it is not -1, the one value that `BorrowedFd` forbids. A
-        // descriptor that is not open is an error to the kernel only.
-        3.. => Some(unsafe { BorrowedFd::borrow_raw(number) }),
-        _ => None,
-    }
+    // SAFETY: likewise.
+    (number > libc::STDERR_FILENO).then(|| unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// A system call's result: a number, or an error from -4095 to -1.
@@ -43,7 +40,7 @@ fn ret(value: usize) -> Result<usize> {
 pub fn fork() -> Result<Option<Pid>> {
     let args = [libc::SIGCHLD as usize, 0];
     // SAFETY: there is one thread. Without a new stack the child goes on with
-    // a copy of this one.
+    // a copy of this one. The kernel reads no other argument without a flag for it.
     let pid = ret(unsafe { syscall(libc::SYS_clone, args) })?;
     Ok(Pid::from_raw(pid as i32))
 }
@@ -90,6 +87,9 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
 pub fn connect(path: &[u8]) -> Result<Fd> {
     let mut addr = [MaybeUninit::uninit(); size_of::<libc::sockaddr_un>()];
     let len = 2 + copy(&mut addr[2..], path);
+    if len < 2 + path.len() {
+        return Err(Errno::INVAL);
+    }
     copy(&mut addr, &(libc::AF_UNIX as u16).to_ne_bytes());
     if path.first() == Some(&b'@') {
         addr[2].write(0);
@@ -182,12 +182,14 @@ pub fn acknowledged(fd: Fd) -> (u64, bool) {
 }
 
 /// Opens a terminal on standard error anew, for writes that do not block. Others
-/// have the same terminal by another open file, and that still blocks.
+/// have the same terminal by another open file, and that still blocks. If it cannot
+/// be opened, a message can wait for it.
 pub fn reopen_terminal() {
     if isatty(STDERR) {
         let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
         let path = c"/proc/self/fd/2".as_ptr() as usize;
-        // SAFETY: the kernel reads the path, which ends with NUL.
+        // SAFETY: the kernel reads the path, which ends with NUL, and no mode
+        // without O_CREAT.
         let fd = unsafe { syscall(libc::SYS_openat, [0, path, flags as usize]) };
         // SAFETY: after an error `fd` is no descriptor, and nothing changes.
         unsafe { syscall(libc::SYS_dup3, [fd, libc::STDERR_FILENO as usize, 0]) };

@@ -1,5 +1,5 @@
-//! Names of errors and signals, like strerrorname_np(3) and sigabbrev_np(3), for
-//! those that can occur here.
+//! Names of errors and signals, like strerrorname_np(3), for those that are usual
+//! here. Others are told by their numbers.
 
 use super::inet::{number, split_once};
 use super::print::Line;
@@ -29,7 +29,7 @@ pub const ERRORS: &str = "\
 111 ECONNREFUSED
 113 EHOSTUNREACH";
 
-/// Number and name of the signals that end a process (signal(7)).
+/// Number and name of the signals that an operator sends (signal(7)).
 pub const SIGNALS: &str = "\
 1 SIGHUP
 2 SIGINT

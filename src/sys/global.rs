@@ -8,8 +8,9 @@ use core::ops::Deref;
 pub struct Global<T>(pub T);
 
 // SAFETY: the process has one thread. A handler of the parent runs only inside
-// system calls, never while the parent reads or writes a `Cell`. A handler of a
-// child can run at any time, but it writes only `REASON`, which is one word.
+// `pause` and between the two calls of `sigmask` in `with_signals`. There the
+// parent neither reads nor writes a `Cell`. A handler of a child can run at any
+// time, but it writes only `REASON`, which is one word.
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Deref for Global<T> {

@@ -1,5 +1,5 @@
 //! Lines of text on the stack, like printf(3). Most functions here are not
-//! inlined: that would be a quarter of the program.
+//! inlined: inlined, they would be a quarter of the program.
 
 use super::call::{STDERR, STDOUT, can_write, write_now};
 use super::global::Global;

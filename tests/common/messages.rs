@@ -13,7 +13,7 @@ pub const EVENTS: [&str; 8] = [
     "fault call error [client] [suppressed]",
     "drain signal children",
     "reset [signal] children",
-    "kill [signal] children",
+    "kill children",
     "drained children",
 ];
 pub const REASONS: [&str; 6] = ["eof", "idle", "stop", "reset", "signal", "fault"];

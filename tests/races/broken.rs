@@ -32,7 +32,7 @@ pub const BROKEN: &[Broken] = &[
                     false => sys::accept(listenfd, children::client()),
                 })",
             ),
-            ("daemon/end.rs", "        sys::close(listenfd);\n", "        _ = listenfd;\n"),
+            ("daemon/end.rs", "sys::fd(LISTENFD.get()).into_iter().for_each(sys::close);", ""),
             ("sys/signal.rs", "libc::SA_RESTART | ", ""),
         ],
         tried: Tried::Parent(&[Event::Term]),

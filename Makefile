@@ -32,13 +32,14 @@ ARM_CC    = aarch64-linux-gnu-gcc
 ARM_RUSTC = $(firstword $(foreach r,rustc /usr/bin/rustc,\
 	$(if $(wildcard $(shell $r --print sysroot)/lib/rustlib/$(ARM)),$r)) rustc)
 EMULATOR  = qemu-aarch64-static
-# Tests that cannot run in an emulator: it has no seccomp and no subreapers, keeps a
-# few signals for itself, has a thread of its own, and opens the program by its name.
-# The deployments and packages are tested without it. Tests that use strace or look at memory say
-# that they are skipped.
+# Tests that cannot run in an emulator: it has no seccomp, no subreapers and no
+# TCP_INFO, keeps a few signals for itself, has a thread of its own, and opens the
+# program by its name. The deployments and packages are tested without it. Tests that
+# use strace or look at memory say that they are skipped.
 ARM_SKIP  = deploy:: package:: parent_and_child_are_filtered any_other_call_is_fatal \
 	a_signal_to_a_child every_signal_to_a_child out_of_memory out_of_processes \
-	a_port_without_permission a_standard_error_that_nobody_reads_stops
+	a_port_without_permission a_standard_error_that_nobody_reads_stops \
+	lossless::a_client_that lossless::answers_under_way
 
 all:   ## build target/release/forkline
 	$(CARGO) build --release --locked

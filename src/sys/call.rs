@@ -162,7 +162,7 @@ pub fn can_write(fd: Fd, wait: bool) -> bool {
 }
 
 /// Bytes that the peer has acknowledged, and whether it has more to acknowledge
-/// (tcp(7), TCP_INFO). After an error it has not.
+/// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
 #[inline(never)]
 pub fn acknowledged(fd: Fd) -> (u64, bool) {
     // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).

@@ -15,8 +15,8 @@ mod options;
 use crate::sys::{self, Fd, Sockaddr};
 pub use end::{catch_signals, waitpid};
 pub use fault::error_;
+use idle::has_taken;
 pub use listen::{bind, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
-use log::Kind;
 use options::Setting::{Quiet, Raw};
 pub use options::{Service, getopt};
 use rustix::fd::AsRawFd;
@@ -48,7 +48,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
-                log::failed(Kind::Accept, "accept", e, &Sockaddr::NONE);
+                log::failed(log::Kind::Accept, "accept", e, &Sockaddr::NONE);
                 sys::pause(end::ALL_IN, Some(&mut { RETRY }));
             }
         }
@@ -70,7 +70,7 @@ pub fn fork(connfd: Fd) -> i32 {
             pid.as_raw_pid()
         }
         Err(e) => {
-            log::failed(Kind::Fork, "fork", e, &children::client().get());
+            log::failed(log::Kind::Fork, "fork", e, &children::client().get());
             -1
         }
     }
@@ -83,7 +83,7 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
         let received = retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty()));
         match received {
             Ok((n, _)) => return n,
-            Err(Errno::AGAIN) => match idle::has_taken(fd) {
+            Err(Errno::AGAIN) => match has_taken(fd) {
                 Some(true) => {}
                 Some(false) => end::reset(fd, Errno::AGAIN),
                 None => {
@@ -102,12 +102,13 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
     match sent {
         // The idle limit or a signal came first. What is taken from now on counts.
         Ok(n) if n < buf.len() => {
-            idle::has_taken(fd);
+            has_taken(fd);
             n
         }
         Ok(n) => n,
-        // A client that has taken everything left room. Without TCP_INFO nobody has.
-        Err(Errno::AGAIN) if idle::has_taken(fd).unwrap_or(sys::acknowledged(fd).0 > 0) => 0,
+        // If the client has taken everything, there is room again. Without TCP_INFO
+        // nothing counts as taken.
+        Err(Errno::AGAIN) if has_taken(fd).unwrap_or_else(|| sys::acknowledged(fd).0 > 0) => 0,
         Err(e) => end::reset(fd, e),
     }
 }

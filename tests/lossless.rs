@@ -82,8 +82,8 @@ fn a_client_that_takes_slowly_is_served() {
 
 /// A client that sends for ever and takes nothing is ended once its idle limit is
 /// over for the second time: the first time it had taken what its buffers hold.
-/// The server's send buffer can have grown then (tcp(7), tcp_wmem). The next send
-/// finds room at once, which must not count as progress.
+/// It is the third time if the send buffer then has room: a send that waits goes on
+/// only when a third of it is free, but the next send fills any room, and waits again.
 #[test]
 fn a_client_that_floods_and_takes_nothing_is_reset() {
     at_its_pace(|idle, pace| {
@@ -96,7 +96,7 @@ fn a_client_that_floods_and_takes_nothing_is_reset() {
             pace.step(idle / 5);
             match client.write(&lines) {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => break,
-                _ => assert!(begin.elapsed() < idle * 5 / 2, "it goes on"),
+                _ => assert!(begin.elapsed() < idle * 7 / 2, "it goes on"),
             }
         }
         assert!(begin.elapsed() >= idle);

@@ -99,15 +99,19 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
 /// send(2): the number of bytes. An error ends the child.
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
     let sent = retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty()));
-    let n = sent.unwrap_or_else(|e| if e == Errno::AGAIN { 0 } else { end::reset(fd, e) });
-    // Not all: the idle limit came first, or a signal, which sets REASON. If the client
-    // has taken everything, there is room again. Without TCP_INFO nothing counts as
-    // taken.
-    let is_taken = n == buf.len() || has_taken(fd).unwrap_or_else(|| sys::acknowledged(fd).0 > 0);
-    if !is_taken && (n == 0 || end::REASON.get() == 0) {
-        end::reset(fd, Errno::AGAIN);
+    match sent {
+        // The idle limit or a signal came first: no errno tells which. What is taken
+        // from now on counts.
+        Ok(n) if n < buf.len() => {
+            has_taken(fd);
+            n
+        }
+        Ok(n) => n,
+        // If the client has taken everything, there is room again. Without TCP_INFO
+        // nothing counts as taken.
+        Err(Errno::AGAIN) if has_taken(fd).unwrap_or_else(|| sys::acknowledged(fd).0 > 0) => 0,
+        Err(e) => end::reset(fd, e),
     }
-    n
 }
 
 /// The longest line that the reader waits for: `lines`, or a single byte with `--raw`.

@@ -11,7 +11,7 @@ const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
 PORT 0: any free one. rot13 without PORT: 50005.
 
-  -b, --bind ADDR \t\tlisten on ADDR
+  -b, --bind ADDR \t\tlisten on ADDR only
   -c, --max-children N \t\tat most N clients (1024)
   -C, --max-per-source N \tat most N of one address or /64
   -g, --grace SECS \t\ttime to finish at SIGTERM (10)
@@ -22,7 +22,7 @@ PORT 0: any free one. rot13 without PORT: 50005.
   -q, --quiet \t\t\tno reports
   -v, --verbose \t\tlog clients
   -h, --help \t\t\tthis help
-  -V, --version \t\tversion
+  -V, --version \t\tthe version
 ";
 const VERSION: &str = concat!("forkline ", env!("CARGO_PKG_VERSION"), "\n");
 

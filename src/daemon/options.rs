@@ -58,14 +58,15 @@ const DAY: u32 = 24 * 60 * 60;
 pub const NOBODY: u32 = u32::MAX;
 
 /// In the order of `Setting`: the option's letter, the value without it, and
-/// the least and the greatest value. An option that takes no value sets 1.
+/// the least and the greatest value. An option that takes no value sets 1. `-u`
+/// sets two values and has its own bounds.
 const SETTINGS: [(u8, u32, u32, u32); 10] = [
     (b'c', 1024, 1, MOST_CHILDREN),
     (b'C', MOST_CHILDREN, 1, MOST_CHILDREN),
     (b'g', 10, 0, DAY),
     (b't', 0, 0, DAY),
-    (b'u', NOBODY, 0, NOBODY - 1),
-    (0, NOBODY, 0, NOBODY - 1),
+    (b'u', NOBODY, 0, 0),
+    (0, NOBODY, 0, 0),
     (b'r', 0, 1, 1),
     (b'R', 0, 1, 1),
     (b'q', 0, 1, 1),

@@ -53,6 +53,7 @@ fn rio_readinitb(fd: Fd, buf: &mut Buf) -> Rio<'_> {
 }
 
 /// Receives more bytes behind the others. Returns their number, 0 at end of file.
+#[inline(always)]
 fn rio_read(rp: &mut Rio) -> usize {
     let n = recv(rp.fd, rp.buf.get_mut(rp.cnt..).unwrap_or_default());
     rp.cnt += n;
@@ -61,7 +62,11 @@ fn rio_read(rp: &mut Rio) -> usize {
 
 /// Returns all whole lines that have arrived, and all pieces of `maxlen` bytes
 /// of a longer line; at end of file also what is left, and then nothing. Blocks
-/// until there is something to return.
+/// until there is something to return. On x86-64 it is inlined, as all is that a
+/// line needs: a function that returns after a wait costs up to 5 % of a line, since
+/// the kernel has cleared the processor's memory of where calls return to. On 64-bit
+/// Arm this is not measured, and the file would be larger than 16 KiB.
+#[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
     memmove(rp.buf, rp.bufptr, rp.cnt);
     let n = loop {
@@ -80,6 +85,7 @@ fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
 }
 
 /// Sends all of `usrbuf`.
+#[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_writen(fd: Fd, mut usrbuf: &[u8]) {
     while !usrbuf.is_empty() {
         let written = send(fd, usrbuf);

@@ -1,7 +1,7 @@
 //! The table of children, and the two limits on their number.
 
 use super::options::MOST_CHILDREN;
-use super::options::Setting::{MaxChildren, MaxPerSource};
+use super::options::Setting::MaxPerSource;
 use crate::sys::{Global, Sockaddr};
 use core::cell::Cell;
 use rustix::process::Pid;
@@ -11,8 +11,8 @@ const MOST: usize = MOST_CHILDREN as usize;
 #[repr(C)]
 pub struct Table {
     count: Cell<usize>,
-    /// The client that was accepted last.
-    client: Cell<Sockaddr>,
+    /// The client that was accepted last: its child is forked next.
+    pub client: Cell<Sockaddr>,
     /// The children in the first `count` places, in no order.
     pids: [Cell<i32>; MOST],
     clients: [Cell<Sockaddr>; MOST],
@@ -31,16 +31,6 @@ pub static TABLE: Global<Table> = Global(Table {
 
 pub fn count() -> usize {
     TABLE.count.get().min(MOST)
-}
-
-/// Whether there are as many children as there may be.
-pub fn is_full() -> bool {
-    count() >= MaxChildren.get() as usize
-}
-
-/// Where accept stores the client whose child is forked next.
-pub fn client() -> &'static Cell<Sockaddr> {
-    &TABLE.client
 }
 
 /// Whether the source of `client` may have one more child.

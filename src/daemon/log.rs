@@ -31,7 +31,6 @@ static LIMITS: Global<[Limit; 5]> =
 
 /// Whether a message of this kind may be written now, and how many were
 /// suppressed since the last one.
-#[inline(never)]
 fn suppressed(kind: Kind) -> Option<u32> {
     let limit = &LIMITS[kind as usize];
     let (now, last) = (milliseconds(), limit.last_written.get());
@@ -61,7 +60,7 @@ pub fn refused(client: &Sockaddr) {
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
-    if Verbose.is_on() {
+    if Verbose.get() > 0 {
         message().str("accept").pid(pid).client(client).children().end();
     }
 }
@@ -77,7 +76,7 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
         (_, libc::ECONNRESET | libc::EPIPE) => ("reset", None),
         _ => ("fault error=", Some(Kind::Fault)),
     };
-    let suppressed = if Verbose.is_on() { Some(0) } else { kind.and_then(suppressed) };
+    let suppressed = if Verbose.get() > 0 { Some(0) } else { kind.and_then(suppressed) };
     let Some(suppressed) = suppressed else { return };
     let mut line = message();
     line.str("end").pid(pid).client(client).str(" reason=").str(reason);
@@ -104,7 +103,6 @@ impl Line {
         self.str(" pid=").num(pid.as_raw_pid() as usize)
     }
 
-    #[inline(never)]
     fn client(&mut self, client: &Sockaddr) -> &mut Self {
         if client.family != 0 {
             self.str(" client=").addr(client);

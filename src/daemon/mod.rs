@@ -13,15 +13,15 @@ mod notify;
 mod options;
 
 use crate::sys::{self, Fd, Sockaddr};
+use children::TABLE;
 pub use end::{catch_signals, waitpid};
 pub use fault::error_;
 use idle::has_taken;
 pub use listen::{bind, getaddrinfo, listen, ready, sd_listen_fds, setsockopt, socket};
-use options::Setting::{Quiet, Raw};
+use options::Setting::{MaxChildren, Quiet, Raw};
 pub use options::{Service, getopt};
 use rustix::fd::AsRawFd;
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::io::Errno;
 use rustix::thread::Timespec;
 
 /// Time between two attempts of accept(2) when the system lacks something.
@@ -32,16 +32,16 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// has asked for the end, it does not return.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
-        while children::is_full() && !end::is_stopping() {
+        while children::count() >= MaxChildren.get() as usize && !end::is_stopping() {
             // In case the handler's wait failed: that child sends no other SIGCHLD.
             if waitpid() == 0 {
                 sys::pause(end::ALL_IN, None);
             }
         }
-        match end::with_signals(|| sys::accept(listenfd, children::client())) {
+        match end::with_signals(|| sys::accept(listenfd, &TABLE.client)) {
             Ok(connfd) if children::may_have_one_more() => return connfd,
             Ok(connfd) => {
-                log::refused(&children::client().get());
+                log::refused(&TABLE.client.get());
                 sys::close(connfd);
             }
             Err(_) if end::is_stopping() => end::drain(),
@@ -66,11 +66,11 @@ pub fn fork(connfd: Fd) -> i32 {
         }
         Ok(Some(pid)) => {
             children::add(pid);
-            log::accepted(pid, &children::client().get());
+            log::accepted(pid, &TABLE.client.get());
             pid.as_raw_pid()
         }
         Err(e) => {
-            log::failed(log::Kind::Fork, "fork", e, &children::client().get());
+            log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
             -1
         }
     }
@@ -78,28 +78,24 @@ pub fn fork(connfd: Fd) -> i32 {
 
 /// recv(2): the number of bytes, 0 at the end of file. An error ends the child.
 /// The idle limit acts as an end of file.
+#[inline(always)]
 pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
     loop {
-        let received = retry_on_intr(|| rustix::net::recv(fd, &mut *buf, RecvFlags::empty()));
-        match received {
-            Ok((n, _)) => return n,
-            Err(Errno::AGAIN) => match has_taken(fd) {
-                Some(true) => {}
-                Some(false) => end::reset(fd, Errno::AGAIN),
-                None => {
-                    end::stop_reading(fd, Errno::AGAIN);
-                    return 0;
-                }
-            },
-            Err(e) => end::reset(fd, e),
+        match sys::recv(fd, buf) {
+            Ok(n) => return n,
+            Err(e) if has_taken_all(fd, e) => {
+                end::stop_reading(fd, e);
+                return 0;
+            }
+            Err(_) => {}
         }
     }
 }
 
 /// send(2): the number of bytes. An error ends the child.
+#[inline(always)]
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
-    let sent = retry_on_intr(|| rustix::net::send(fd, buf, SendFlags::empty()));
-    match sent {
+    match sys::send(fd, buf) {
         // The idle limit or a signal came first: no errno tells which. What is taken
         // from now on counts.
         Ok(n) if n < buf.len() => {
@@ -109,20 +105,30 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         Ok(n) => n,
         // If the client has taken everything, there is room again. Without TCP_INFO
         // nothing counts as taken.
-        Err(Errno::AGAIN) if has_taken(fd).unwrap_or_else(|| sys::acknowledged(fd).0 > 0) => 0,
-        Err(e) => end::reset(fd, e),
+        Err(e) if has_taken_all(fd, e) && sys::acknowledged(fd).0 == 0 => end::reset(fd, e),
+        Err(_) => 0,
     }
+}
+
+/// Looks at an error of recv or send: whether the idle limit is over and the client
+/// has taken everything. If not, the call can be made again, or the child ends here.
+fn has_taken_all(fd: Fd, e: Errno) -> bool {
+    let has_taken = if e == Errno::AGAIN { has_taken(fd) } else { Some(false) };
+    if has_taken == Some(false) && e != Errno::INTR {
+        end::reset(fd, e);
+    }
+    has_taken.is_none()
 }
 
 /// The longest line that the reader waits for: `lines`, or a single byte with `--raw`.
 pub fn maxlen(lines: usize) -> usize {
-    if Raw.is_on() { 1 } else { lines }
+    if Raw.get() > 0 { 1 } else { lines }
 }
 
 /// printf(3) for a burst of lines: `server received N bytes` for each, unless
 /// the server is quiet.
 pub fn report(lines: &[u8], maxlen: usize) {
-    if !Quiet.is_on() {
+    if Quiet.get() == 0 {
         sys::report(lines, maxlen);
     }
 }

@@ -81,10 +81,6 @@ impl Setting {
     pub fn get(self) -> u32 {
         VALUES[self as usize].get()
     }
-
-    pub fn is_on(self) -> bool {
-        self.get() > 0
-    }
 }
 
 /// Reads the options, and returns the service and the port. Options may stand
@@ -130,7 +126,6 @@ fn short_options(arg: &'static [u8], args: &mut Strings) {
 
 /// Does what the option `name` says. Returns whether it takes a value, which is
 /// `value` or the next argument.
-#[inline(never)]
 fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool {
     let mut lines =
         HELP.as_bytes().split(|&c| c == b'\n').filter_map(|line| line.split_at_checked(6));
@@ -167,7 +162,6 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
 }
 
 /// The value of the option `name`, a number in these bounds.
-#[inline(never)]
 fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
     match number(value, most) {
         Some(n) if n >= least => n,
@@ -180,12 +174,10 @@ fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
     }
 }
 
-#[inline(never)]
 fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Line {
     line.typed(name).str(" ").typed(value).str(": ")
 }
 
-#[inline(never)]
 fn wrong(what: &str, typed: &[u8]) -> ! {
     message().str(what).typed(typed).end();
     sys::_exit(2)

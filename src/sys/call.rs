@@ -63,7 +63,6 @@ pub fn close(fd: Fd) {
 /// socket(2). It never returns the number of a standard stream: if one
 /// of those is closed, a socket that is not used takes its place. Otherwise a
 /// client would get what is written to that stream.
-#[inline(never)]
 pub fn socket(domain: c_int, kind: c_int) -> Result<Fd> {
     loop {
         let args = [domain as usize, kind as usize, 0];
@@ -104,6 +103,22 @@ pub fn connect(path: &[u8]) -> Result<Fd> {
 /// accept(2). It stores the client's address.
 pub fn accept(listenfd: Fd, addr: &Cell<Sockaddr>) -> Result<Fd> {
     fd(ret(store_addr(libc::SYS_accept, listenfd, addr))? as RawFd).ok_or(Errno::BADF)
+}
+
+/// recv(2). `rio_readlines` says why it is inlined.
+#[inline(always)]
+pub fn recv(fd: Fd, buf: &mut [u8]) -> Result<usize> {
+    let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0];
+    // SAFETY: the kernel writes at most as many bytes as `buf` has, and no address.
+    ret(unsafe { syscall(libc::SYS_recvfrom, args) })
+}
+
+/// send(2). It is inlined for the same reason.
+#[inline(always)]
+pub fn send(fd: Fd, buf: &[u8]) -> Result<usize> {
+    let args = [fd.as_raw_fd() as usize, buf.as_ptr() as usize, buf.len(), 0, 0, 0];
+    // SAFETY: the kernel reads `buf`, whose size is given, and no address.
+    ret(unsafe { syscall(libc::SYS_sendto, args) })
 }
 
 /// getsockname(2), for an IPv4 or IPv6 socket.
@@ -163,7 +178,6 @@ pub fn can_write(fd: Fd, wait: bool) -> bool {
 
 /// Bytes that the peer has acknowledged, and whether it has more to acknowledge
 /// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
-#[inline(never)]
 pub fn acknowledged(fd: Fd) -> (u64, bool) {
     // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
     let mut info = MaybeUninit::<[u64; 19]>::uninit();

@@ -39,7 +39,6 @@ pub const SIGNALS: &str = "\
 
 impl Line {
     /// Appends the name of error or signal `n`, or its number.
-    #[inline(never)]
     pub fn name(&mut self, names: &'static str, n: i32) -> &mut Self {
         match find(names, n) {
             Some(text) => self.bytes(split_once(text, b' ').0),
@@ -48,7 +47,6 @@ impl Line {
     }
 
     /// Appends the name of `errno` and its meaning, or its number (strerror(3)).
-    #[inline(never)]
     pub fn strerror(&mut self, errno: i32) -> &mut Self {
         match find(ERRORS, errno) {
             Some(text) => self.bytes(text),
@@ -57,7 +55,6 @@ impl Line {
     }
 }
 
-#[inline(never)]
 fn find(names: &'static str, n: i32) -> Option<&'static [u8]> {
     let mut lines = names.as_bytes().split(|&c| c == b'\n').map(|line| split_once(line, b' '));
     lines.find(|line| number(line.0, 133) == Some(n as u32))?.1

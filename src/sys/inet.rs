@@ -29,7 +29,6 @@ impl Sockaddr {
     }
 
     /// The IPv4 address, also one that is mapped into IPv6 (RFC 4291, section 2.5.5.2).
-    #[inline(never)]
     pub fn v4(&self) -> Option<[u8; 4]> {
         match self.v6 {
             _ if i32::from(self.family) == AF_INET => Some(self.v4),
@@ -49,7 +48,6 @@ pub fn inet_pton(text: &[u8]) -> Option<Sockaddr> {
 }
 
 /// A number of decimal digits and nothing else, at most `max`.
-#[inline(never)]
 pub fn number(text: &[u8], max: u32) -> Option<u32> {
     if text.is_empty() {
         return None;
@@ -63,13 +61,11 @@ pub fn number(text: &[u8], max: u32) -> Option<u32> {
 }
 
 /// The text before the first `separator`, and the text behind it if there is one.
-#[inline(never)]
 pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());
     (text.get(..at).unwrap_or_default(), text.get(at + 1..))
 }
 
-#[inline(never)]
 fn parse_v4(text: &[u8]) -> Option<[u8; 4]> {
     let (mut octets, mut rest) = ([0; 4], Some(text));
     for octet in &mut octets {
@@ -99,7 +95,6 @@ fn parse_v6(text: &[u8]) -> Option<[u8; 16]> {
 
 /// The octets of hexadecimal groups between colons, and their number. The last
 /// two groups of an address may be written as an IPv4 address.
-#[inline(never)]
 fn parse_groups(text: &[u8], at_end: bool) -> Option<([u8; 16], usize)> {
     let (mut octets, mut n) = ([0; 16], 0);
     let mut rest = (!text.is_empty()).then_some(text);

@@ -1,5 +1,4 @@
-//! Lines of text on the stack, like printf(3). Most functions here are not
-//! inlined: inlined, they would be a quarter of the program.
+//! Lines of text on the stack, like printf(3).
 
 use super::call::{STDERR, STDOUT, can_write, write_now};
 use super::global::Global;
@@ -36,20 +35,17 @@ impl Line {
         self.bytes(text.as_bytes())
     }
 
-    #[inline(never)]
     pub fn bytes(&mut self, text: &[u8]) -> &mut Self {
         let len = self.len.min(CAPACITY);
         self.len = len + copy(&mut self.text[len..], text);
         self
     }
 
-    #[inline(never)]
     pub fn num(&mut self, n: usize) -> &mut Self {
         self.digits(n, 10)
     }
 
     /// Appends `n` in base `base`, at most 16, in lower case.
-    #[inline(never)]
     pub fn digits(&mut self, n: usize, base: usize) -> &mut Self {
         if n >= base {
             self.digits(n / base, base);
@@ -59,7 +55,6 @@ impl Line {
     }
 
     /// Appends `127.0.0.1:7007` or `[::1]:7007` (RFC 5952, section 6).
-    #[inline(never)]
     pub fn addr(&mut self, addr: &Sockaddr) -> &mut Self {
         match addr.v4() {
             Some(octets) => {
@@ -104,7 +99,6 @@ impl Line {
 
     /// Writes the line to standard error. It does not wait for a reader: a message
     /// that does not fit is lost, and the next one tells how many were.
-    #[inline(never)]
     pub fn end(&mut self) {
         copy(&mut self.text, PREFIX.as_bytes());
         let lost = LOST.get();
@@ -122,7 +116,6 @@ impl Line {
 
     /// Writes a report and empties the line. It tries again if a write would
     /// block; what a short write leaves is lost, as after an error.
-    #[inline(never)]
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
             can_write(STDOUT, true);

@@ -67,7 +67,6 @@ impl Strings {
 impl Iterator for Strings {
     type Item = &'static [u8];
 
-    #[inline(never)]
     fn next(&mut self) -> Option<&'static [u8]> {
         // SAFETY: the array ends with a null pointer, which is not passed; its
         // strings end with NUL and stay as long as the process.

@@ -26,10 +26,10 @@ pub const BROKEN: &[Broken] = &[
         changes: &[
             (
                 "daemon/mod.rs",
-                "end::with_signals(|| sys::accept(listenfd, children::client()))",
+                "end::with_signals(|| sys::accept(listenfd, &TABLE.client))",
                 "end::with_signals(|| match end::is_stopping() {
                     true => Err(Errno::INTR),
-                    false => sys::accept(listenfd, children::client()),
+                    false => sys::accept(listenfd, &TABLE.client),
                 })",
             ),
             ("daemon/end.rs", "sys::fd(LISTENFD.get()).into_iter().for_each(sys::close);", ""),

@@ -108,7 +108,7 @@ pub fn accept(listenfd: Fd, addr: &Cell<Sockaddr>) -> Result<Fd> {
 /// recv(2). `rio_readlines` says why it is inlined.
 #[inline(always)]
 pub fn recv(fd: Fd, buf: &mut [u8]) -> Result<usize> {
-    let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0];
+    let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0];
     // SAFETY: the kernel writes at most as many bytes as `buf` has, and no address.
     ret(unsafe { syscall(libc::SYS_recvfrom, args) })
 }

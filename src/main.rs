@@ -62,10 +62,12 @@ fn rio_read(rp: &mut Rio) -> usize {
 
 /// Returns all whole lines that have arrived, and all pieces of `maxlen` bytes
 /// of a longer line; at end of file also what is left, and then nothing. Blocks
-/// until there is something to return. On x86-64 it is inlined, as all is that a
-/// line needs: a function that returns after a wait costs up to 5 % of a line, since
-/// the kernel has cleared the processor's memory of where calls return to. On 64-bit
-/// Arm this is not measured, and the file would be larger than 16 KiB.
+/// until there is something to return.
+///
+/// On x86-64 it is inlined, with the system call: when Linux switches processes, the
+/// processor forgets where calls return to, so a function that has waited is slow to
+/// return. That costs 5 % of a line. On 64-bit Arm this is not measured, and the
+/// file would be larger than 16 KiB.
 #[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
     memmove(rp.buf, rp.bufptr, rp.cnt);

@@ -33,6 +33,7 @@ fn no_client_meets_silence() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let (next, whole, reset) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let killed = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -42,7 +43,8 @@ fn no_client_meets_silence() {
                         break;
                     }
                     let random = fastrand::Rng::with_seed(seed.wrapping_add(round as u64));
-                    let ends = one_round(random);
+                    let (ends, kills) = one_round(random);
+                    killed.fetch_add(kills, Ordering::Relaxed);
                     let resets = ends.iter().filter(|&&end| end == End::Reset).count();
                     reset.fetch_add(resets, Ordering::Relaxed);
                     whole.fetch_add(ends.len() - resets, Ordering::Relaxed);
@@ -50,13 +52,16 @@ fn no_client_meets_silence() {
             });
         }
     });
-    let (whole, reset) = (whole.into_inner(), reset.into_inner());
+    let (whole, reset, killed) = (whole.into_inner(), reset.into_inner(), killed.into_inner());
     println!("{ROUNDS} rounds: {whole} clients were answered, {reset} told by a reset");
+    println!("{killed} children were killed");
+    assert!(killed < ROUNDS * CLIENTS / 20, "SIGQUIT does not end the children");
     assert!(whole > ROUNDS && reset > ROUNDS, "the rounds are too tame");
 }
 
-/// How the connections ended for those clients who stayed to see it.
-fn one_round(mut random: fastrand::Rng) -> Vec<End> {
+/// How the connections ended for those clients who stayed to see it, and how many
+/// children were killed.
+fn one_round(mut random: fastrand::Rng) -> (Vec<End>, usize) {
     let service = ["echo", "rot13"][random.usize(..2)];
     let letter = |_| if random.u8(..40) == 0 { b'\n' } else { random.u8(b' '..b'~') };
     let text: Vec<u8> = (0..40_000).map(letter).collect();
@@ -106,7 +111,7 @@ fn one_round(mut random: fastrand::Rng) -> Vec<End> {
         rest.split_once('/').expect("of the cap").0.parse().expect("a number")
     });
     assert!(silences.len() <= killed, "silence: {silences:?}\n{messages}");
-    ends
+    (ends, killed)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -276,8 +281,8 @@ impl<'a> Client<'a> {
             let _ = self.stream.write(b"\n");
             self.receive();
         }
-        let is_partial = self.answered < self.sent && self.silence.is_none();
-        if self.end == Some(End::Closed) && is_partial && !self.broken {
+        let is_partial = self.answered < self.sent;
+        if self.end == Some(End::Closed) && is_partial && !self.broken && self.silence.is_none() {
             wait_for("a reset tells what has not been answered", || {
                 self.stream.take_error().expect("take_error").is_some()
             });

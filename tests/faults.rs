@@ -111,7 +111,7 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start, shared port", start_shared_port, "setsockopt", SETSOCKOPT, &[2]),
     ("start, notified", start_notified, "socket", SOCKET, &[2]),
     ("start, notified", start_notified, "connect", CONNECT, &[1]),
-    ("start, notified", start_notified, "pwritev2", PWRITEV2, &[2]),
+    ("start, notified", start_notified, "write", WRITE, &[1]),
     (USER, start_as_a_user, "setgroups", SETGROUPS, &[1]),
     (USER, start_as_a_user, "setresgid", SETRESUID, &[1]),
     (USER, start_as_a_user, "setresuid", SETRESUID, &[1]),

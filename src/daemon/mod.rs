@@ -92,7 +92,8 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
     }
 }
 
-/// send(2): the number of bytes. An error ends the child.
+/// send(2): the number of bytes, 0 if it is to be called again. An error ends the
+/// child.
 #[inline(always)]
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
     match sys::send(fd, buf) {
@@ -110,8 +111,9 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
     }
 }
 
-/// Looks at an error of recv or send: whether the idle limit is over and the client
-/// has taken everything. If not, the call can be made again, or the child ends here.
+/// After an error of recv or send. True: the idle limit is over, and the client has
+/// taken everything. False: the call is to be made again, after a signal or because
+/// the client takes its answers. In any other case the child ends here.
 fn has_taken_all(fd: Fd, e: Errno) -> bool {
     let has_taken = if e == Errno::AGAIN { has_taken(fd) } else { Some(false) };
     if has_taken == Some(false) && e != Errno::INTR {

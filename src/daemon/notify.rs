@@ -4,6 +4,7 @@ use super::log::{Kind, failed};
 use crate::sys::{self, Global, Sockaddr, Strings};
 use core::cell::Cell;
 use rustix::fd::AsRawFd;
+use rustix::io::write;
 
 /// The socket to the service manager, or 0 if there is none.
 static SOCKET: Global<Cell<i32>> = Global(Cell::new(0));
@@ -22,6 +23,6 @@ pub fn connect(env: Strings) {
 /// Tells a new state. It does not wait, and a manager that is gone does no harm.
 pub fn notify(state: &str) {
     if let Some(fd) = sys::fd(SOCKET.get()) {
-        sys::write_now(fd, state.as_bytes());
+        let _ = write(fd, state.as_bytes());
     }
 }

@@ -1,5 +1,5 @@
 //! System calls. rustix makes a call if its code for it cannot panic; the others
-//! are made here.
+//! are made here, and `recv` and `send`, so that they are inlined.
 
 use super::arch::syscall;
 use super::inet::Sockaddr;
@@ -81,7 +81,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
     Ok(())
 }
 
-/// Connects a datagram socket to the one at `path`, or, if that begins with `@`,
+/// Connects a datagram socket, which does not block, to the one at `path`, or, if that begins with `@`,
 /// to the abstract one of that name (connect(2), unix(7)).
 pub fn connect(path: &[u8]) -> Result<Fd> {
     let mut addr = [MaybeUninit::uninit(); size_of::<libc::sockaddr_un>()];
@@ -93,7 +93,7 @@ pub fn connect(path: &[u8]) -> Result<Fd> {
     if path.first() == Some(&b'@') {
         addr[2].write(0);
     }
-    let fd = socket(libc::AF_UNIX, libc::SOCK_DGRAM)?;
+    let fd = socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)?;
     let args = [fd.as_raw_fd() as usize, addr.as_ptr() as usize, len];
     // SAFETY: the kernel reads `len` bytes, which have been written.
     ret(unsafe { syscall(libc::SYS_connect, args) }).inspect_err(|_| close(fd))?;
@@ -105,7 +105,8 @@ pub fn accept(listenfd: Fd, addr: &Cell<Sockaddr>) -> Result<Fd> {
     fd(ret(store_addr(libc::SYS_accept, listenfd, addr))? as RawFd).ok_or(Errno::BADF)
 }
 
-/// recv(2). `rio_readlines` says why it is inlined.
+/// recv(2). It is inlined: a function that has waited is slow to return, since the
+/// processor forgets where calls return to when Linux switches processes.
 #[inline(always)]
 pub fn recv(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0];
@@ -113,7 +114,7 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     ret(unsafe { syscall(libc::SYS_recvfrom, args) })
 }
 
-/// send(2). It is inlined for the same reason.
+/// send(2), inlined for the same reason.
 #[inline(always)]
 pub fn send(fd: Fd, buf: &[u8]) -> Result<usize> {
     let args = [fd.as_raw_fd() as usize, buf.as_ptr() as usize, buf.len(), 0, 0, 0];

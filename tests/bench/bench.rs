@@ -113,8 +113,8 @@ impl Run {
         let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
         let mut turns: Vec<usize> = (0..self.servers.len()).collect();
         turns.retain(|&i| round < part.rounds(&self.servers[i], self.given));
-        // Each is once first, and comes as often before its neighbour as after it: a
-        // server is faster or slower for a moment after another.
+        // A server is faster or slower for a moment after another. So it comes as often
+        // before its neighbour as after it.
         let first = round / 2 % turns.len();
         turns.rotate_left(first);
         if round % 2 == 1 {

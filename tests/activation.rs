@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// forkline with `socket` as descriptor 3 and the environment that says so.
@@ -208,10 +209,16 @@ fn a_service_manager_that_cannot_be_told_is_no_obstacle() {
         let said = server.stderr.lines();
         assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED", "{said:?}");
     }
-    let nowhere = scratch("notify");
-    let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &nowhere));
-    let said = server.stderr.lines();
-    assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ENOENT", "{said:?}");
+    let too_long = Path::new("/").join("x".repeat(108));
+    for (path, error) in [(&*scratch("notify"), "ENOENT"), (&*too_long, "EINVAL")] {
+        let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", path));
+        let said = server.stderr.lines();
+        assert_eq!(
+            said[0],
+            format!("forkline: fault call=NOTIFY_SOCKET error={error}"),
+            "{said:?}"
+        );
+    }
 }
 
 /// A manager that reads nothing, and one that goes away.

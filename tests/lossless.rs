@@ -4,6 +4,7 @@
 use crate::common::*;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -80,6 +81,31 @@ fn a_client_that_takes_slowly_is_served() {
     });
 }
 
+/// What it takes within the idle limit makes no room in the server's send buffer: the
+/// limit is over for the child that waits in send, but its client has taken something.
+#[test]
+fn a_client_that_takes_little_is_served() {
+    at_its_pace(|idle, pace| {
+        pace.step(idle * 2);
+        let server = Server::start(&["-q", "-t", &idle.as_secs().to_string(), "echo", "0"]);
+        let client = connect_with([127, 0, 0, 2], ([127, 0, 0, 1], server.port).into(), Some(8192));
+        let client = client.expect("connect");
+        let lines = b"Many lines of which few are taken.\n".repeat(1_000_000);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| (&client).write_all(&lines));
+            let (begin, mut got) = (Instant::now(), Vec::new());
+            while begin.elapsed() < idle * 4 {
+                pace.step(idle / 5);
+                got.extend(receive(&client, 1000));
+                thread::sleep(idle / 20); // the client's pace
+            }
+            assert!(lines.starts_with(&got));
+            client.shutdown(Shutdown::Both).expect("shutdown");
+            let _ = sender.join();
+        });
+    });
+}
+
 /// A client that sends for ever and takes nothing is ended once its idle limit is
 /// over for the second time: the first time it had taken what its buffers hold.
 /// It is the third time if the send buffer then has room: a send that waits goes on
@@ -104,6 +130,21 @@ fn a_client_that_floods_and_takes_nothing_is_reset() {
 }
 
 // ---------------------------------------------------------------- messages
+
+/// A file cannot tell whether a write would block. Still no message counts as lost.
+#[test]
+fn in_a_file_no_message_is_lost() {
+    let path = scratch("messages");
+    let file = File::create(&*path).expect("create");
+    let mut server = Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(file));
+    let said = || fs::read_to_string(&*path).expect("read");
+    wait_for("the ready line", || said().contains(" listening on "));
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    let said = said();
+    assert!(said.ends_with("forkline: drained children=0/1024\n"), "{said}");
+    assert!(!said.contains("lost="), "{said}");
+}
 
 /// A server whose standard error is a full pipe.
 fn full_stderr() -> (Server, PipeReader) {

@@ -407,11 +407,20 @@ fn prepared(stream: TcpStream) -> TcpStream {
 
 /// The same from an address that the kernel would not choose by itself.
 pub fn connect_from(source: impl Into<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    connect_with(source, to, None)
+}
+
+/// The same with a receive buffer of so many bytes from the first one on.
+pub fn connect_with(
+    source: impl Into<IpAddr>,
+    to: SocketAddr,
+    buffer: Option<i32>,
+) -> io::Result<TcpStream> {
     let result = |value: i32| if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) };
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let (from, to) = (sockaddr((source.into(), 0).into()), sockaddr(to));
     let len = from.len() as u32;
-    // SAFETY: the socket is new and ours; of each address and of the option
+    // SAFETY: the socket is new and ours; of each address and of each option
     // the kernel reads as many bytes as it is told.
     let stream = unsafe {
         let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
@@ -421,6 +430,10 @@ pub fn connect_from(source: impl Into<IpAddr>, to: SocketAddr) -> io::Result<Tcp
         // elsewhere (ip(7)).
         let (option, on) = (libc::IP_BIND_ADDRESS_NO_PORT, 1i32);
         libc::setsockopt(fd, libc::SOL_IP, option, (&raw const on).cast(), 4);
+        if let Some(bytes) = buffer {
+            let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVBUF);
+            libc::setsockopt(fd, level, option, (&raw const bytes).cast(), 4);
+        }
         result(libc::bind(fd, from.as_ptr().cast(), len))?;
         result(libc::connect(fd, to.as_ptr().cast(), len))?;
         stream

@@ -115,11 +115,17 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 /// taken everything. False: the call is to be made again, after a signal or because
 /// the client takes its answers. In any other case the child ends here.
 fn has_taken_all(fd: Fd, e: Errno) -> bool {
-    let has_taken = if e == Errno::AGAIN { has_taken(fd) } else { Some(false) };
-    if has_taken == Some(false) && e != Errno::INTR {
-        end::reset(fd, e);
+    match e {
+        Errno::INTR => false,
+        Errno::AGAIN => {
+            let has_taken = has_taken(fd);
+            if has_taken == Some(false) {
+                end::reset(fd, e);
+            }
+            has_taken.is_none()
+        }
+        _ => end::reset(fd, e),
     }
-    has_taken.is_none()
 }
 
 /// The longest line that the reader waits for: `lines`, or a single byte with `--raw`.

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 // ---------------------------------------------------------------- answers
 
@@ -106,27 +106,33 @@ fn a_client_that_takes_little_is_served() {
     });
 }
 
-/// A client that sends for ever and takes nothing is ended once its idle limit is
-/// over for the second time: the first time it had taken what its buffers hold.
-/// It is the third time if the send buffer then has room: a send that waits goes on
-/// only when a third of it is free, but the next send fills any room, and waits again.
+/// A client that sends for ever and takes nothing is reset once its idle limit is over
+/// for the second time: the first time it had taken what its buffers hold. It is the
+/// third time if the send buffer then has room: a send that waits goes on only when a
+/// third of it is free, but the next send fills any room, and waits again.
 #[test]
 fn a_client_that_floods_and_takes_nothing_is_reset() {
     at_its_pace(|idle, pace| {
-        let server = Server::start(&["-q", "-t", &idle.as_secs().to_string(), "echo", "0"]);
-        let mut client = server.connect();
-        let lines = b"A line whose answer nobody takes.\n".repeat(10_000);
-        client.set_write_timeout(Some(idle / 10)).expect("timeout");
-        let begin = Instant::now();
-        loop {
-            pace.step(idle / 5);
-            match client.write(&lines) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => break,
-                _ => assert!(begin.elapsed() < idle * 7 / 2, "it goes on"),
-            }
-        }
-        assert!(begin.elapsed() >= idle);
+        let mut times = (0..10).map(|_| time_to_reset(idle, pace));
+        assert!(times.any(|time| time < idle * 5 / 2), "it never is the second time");
     });
+}
+
+fn time_to_reset(idle: Duration, pace: &Pace) -> Duration {
+    let server = Server::start(&["-q", "-t", &idle.as_secs().to_string(), "echo", "0"]);
+    let mut client = server.connect();
+    let lines = b"A line whose answer nobody takes.\n".repeat(10_000);
+    client.set_write_timeout(Some(idle / 10)).expect("timeout");
+    let begin = Instant::now();
+    loop {
+        pace.step(idle / 5);
+        match client.write(&lines) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => break,
+            _ => assert!(begin.elapsed() < idle * 7 / 2, "it goes on"),
+        }
+    }
+    assert!(begin.elapsed() >= idle);
+    begin.elapsed()
 }
 
 // ---------------------------------------------------------------- messages

@@ -693,6 +693,27 @@ fn a_child_that_is_stopped_before_it_answers() {
     panic!("the child is always killed");
 }
 
+/// A child that a debugger holds: the end comes all the same. Nobody is left to tell
+/// the client that an answer is missing.
+#[test]
+fn a_child_that_cannot_run_is_killed() {
+    if !tool("strace") {
+        return;
+    }
+    let mut server = Server::start(&["-g", "0", "echo", "0"]);
+    let client = connect_while_stopped(&server, b"a line\n");
+    let strace = go_on_traced(&server, "inject=recvfrom:delay_exit=1000s:when=1");
+    let child = server.wait_for_children(1)[0];
+    wait_for("the child has the line and is held", || {
+        unread(&client) == Some(0) && state(child) == 't'
+    });
+    server.signal(libc::SIGTERM);
+    server.stderr.wait_for("forkline: kill children=1/1024\n");
+    drop(strace); // it keeps the end of the child from the server
+    assert!(server.wait().success());
+    assert_eq!(receive_all(&client), (vec![], End::Closed));
+}
+
 /// A client whose bytes are there before the server, which is stopped, accepts it.
 fn connect_while_stopped(server: &Server, bytes: &[u8]) -> TcpStream {
     stop(server.pid);

@@ -39,7 +39,7 @@ EMULATOR  = qemu-aarch64-static
 ARM_SKIP  = deploy:: package:: parent_and_child_are_filtered any_other_call_is_fatal \
 	a_signal_to_a_child every_signal_to_a_child out_of_memory out_of_processes \
 	a_port_without_permission a_standard_error_that_nobody_reads_stops \
-	lossless::a_client_that lossless::answers_under_way
+	lossless::a_client_that lossless::answers_under_way lossless::the_idle_limit
 
 all:   ## build target/release/forkline
 	$(CARGO) build --release --locked

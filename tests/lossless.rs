@@ -135,6 +135,33 @@ fn time_to_reset(idle: Duration, pace: &Pace) -> Duration {
     begin.elapsed()
 }
 
+/// After SIGTERM, too, the server waits for a client that takes its answers, and for one
+/// that takes nothing until the idle limit is over for the second time.
+#[test]
+fn the_idle_limit_holds_while_the_server_ends() {
+    at_its_pace(|idle, pace| {
+        pace.step(idle);
+        let idle_limit = idle.as_secs().to_string();
+        let mut server = Server::start(&["-q", "-g", "86400", "-t", &idle_limit, "echo", "0"]);
+        let (slow, lines) = client_with_much_to_take(&server);
+        let (stuck, _) = client_with_much_to_take(&server);
+        let begin = Instant::now();
+        server.signal(libc::SIGTERM);
+        let mut answers = Vec::new();
+        while begin.elapsed() < idle * 9 / 4 {
+            pace.step(idle / 5);
+            answers.extend(receive(&slow, 16_000));
+            thread::sleep(idle / 10); // the client's pace
+        }
+        pace.step(DEADLINE);
+        answers.extend(receive_all(&slow).0);
+        assert!(answers == lines, "{} bytes", answers.len());
+        assert!(server.wait().success());
+        assert!(begin.elapsed() >= idle * 2);
+        assert_eq!(receive_all(&stuck).1, End::Reset);
+    });
+}
+
 // ---------------------------------------------------------------- messages
 
 /// A file cannot tell whether a write would block. Still no message counts as lost.

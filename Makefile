@@ -129,7 +129,7 @@ aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 		$(CARGO) build --release --locked --target $(ARM)
 
 test-aarch64: aarch64   ## run the tests that work in EMULATOR against it
-	FORKLINE="$(EMULATOR) $(abspath $(ARM_BIN))" $(CARGO) test --release --locked \
+	FORKLINE="$(EMULATOR) $(ARM_BIN)" $(CARGO) test --release --locked \
 		--test forkline -- $(addprefix --skip ,$(ARM_SKIP))
 
 manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has

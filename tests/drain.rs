@@ -25,15 +25,15 @@ const CLIENTS: usize = 200;
 
 /// 200 clients in every state, and a signal at a random moment: whatever the
 /// kernel has acknowledged to a client is answered, or the client is told by a
-/// reset. An end of file that comes before the whole answer is the failure. Only a
-/// child that the server had to kill, and said so, cannot tell its client: on a
-/// crowded machine it may get no processor for a second after SIGQUIT.
+/// reset. The test fails if a client gets an end of file before its whole answer. One
+/// case is allowed: the server had to kill children, and said how many. A busy machine
+/// may give a child no processor within one second of SIGQUIT. So a round may have as
+/// many such clients as killed children.
 #[test]
 fn no_client_meets_silence() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let (next, whole, reset) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let killed = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -43,8 +43,7 @@ fn no_client_meets_silence() {
                         break;
                     }
                     let random = fastrand::Rng::with_seed(seed.wrapping_add(round as u64));
-                    let (ends, kills) = one_round(random);
-                    killed.fetch_add(kills, Ordering::Relaxed);
+                    let ends = one_round(random);
                     let resets = ends.iter().filter(|&&end| end == End::Reset).count();
                     reset.fetch_add(resets, Ordering::Relaxed);
                     whole.fetch_add(ends.len() - resets, Ordering::Relaxed);
@@ -52,16 +51,13 @@ fn no_client_meets_silence() {
             });
         }
     });
-    let (whole, reset, killed) = (whole.into_inner(), reset.into_inner(), killed.into_inner());
+    let (whole, reset) = (whole.into_inner(), reset.into_inner());
     println!("{ROUNDS} rounds: {whole} clients were answered, {reset} told by a reset");
-    println!("{killed} children were killed");
-    assert!(killed < ROUNDS * CLIENTS / 20, "SIGQUIT does not end the children");
     assert!(whole > ROUNDS && reset > ROUNDS, "the rounds are too tame");
 }
 
-/// How the connections ended for those clients who stayed to see it, and how many
-/// children were killed.
-fn one_round(mut random: fastrand::Rng) -> (Vec<End>, usize) {
+/// How the connections ended for those clients who stayed to see it.
+fn one_round(mut random: fastrand::Rng) -> Vec<End> {
     let service = ["echo", "rot13"][random.usize(..2)];
     let letter = |_| if random.u8(..40) == 0 { b'\n' } else { random.u8(b' '..b'~') };
     let text: Vec<u8> = (0..40_000).map(letter).collect();
@@ -107,11 +103,12 @@ fn one_round(mut random: fastrand::Rng) -> (Vec<End>, usize) {
     let ends = clients.iter_mut().map(Client::last_words).collect();
     let silences: Vec<_> = clients.iter().filter_map(|client| client.silence.as_ref()).collect();
     let messages = server.stderr.text();
-    let killed = messages.split_once(": kill children=").map_or(0, |(_, rest)| {
-        rest.split_once('/').expect("of the cap").0.parse().expect("a number")
+    let killed = messages.split_once(": kill children=").and_then(|(_, rest)| {
+        let (killed, _limit) = rest.split_once('/')?;
+        killed.parse().ok()
     });
-    assert!(silences.len() <= killed, "silence: {silences:?}\n{messages}");
-    (ends, killed)
+    assert!(silences.len() <= killed.unwrap_or(0), "silence: {silences:?}\n{messages}");
+    ends
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -693,8 +690,8 @@ fn a_child_that_is_stopped_before_it_answers() {
     panic!("the child is always killed");
 }
 
-/// A child that a debugger holds: the end comes all the same. Nobody is left to tell
-/// the client that an answer is missing.
+/// The server ends although a debugger holds its child: it kills the child. A killed
+/// child cannot tell its client that an answer is missing.
 #[test]
 fn a_child_that_cannot_run_is_killed() {
     if !tool("strace") {
@@ -709,7 +706,9 @@ fn a_child_that_cannot_run_is_killed() {
     });
     server.signal(libc::SIGTERM);
     server.stderr.wait_for("forkline: kill children=1/1024\n");
-    drop(strace); // it keeps the end of the child from the server
+    wait_for("the child has been killed", || calls(server.pid, libc::SYS_ppoll));
+    // While strace holds the child, the server does not see that it has ended.
+    drop(strace);
     assert!(server.wait().success());
     assert_eq!(receive_all(&client), (vec![], End::Closed));
 }
@@ -796,7 +795,8 @@ fn every_signal_to_a_child() {
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
                 "eof".into()
             }
-            // It ends here and now, so nobody is left to tell the client.
+            // The signal kills the child at once. It had read all that was sent, so
+            // the kernel sends a plain end of file.
             _ => {
                 assert_eq!(receive_all(&client), (vec![], End::Closed), "{signal}");
                 match signal {

@@ -117,13 +117,11 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 fn has_taken_all(fd: Fd, e: Errno) -> bool {
     match e {
         Errno::INTR => false,
-        Errno::AGAIN => {
-            let has_taken = has_taken(fd);
-            if has_taken == Some(false) {
-                end::reset(fd, e);
-            }
-            has_taken.is_none()
-        }
+        Errno::AGAIN => match has_taken(fd) {
+            None => true,
+            Some(true) => false,
+            Some(false) => end::reset(fd, e),
+        },
         _ => end::reset(fd, e),
     }
 }

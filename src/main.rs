@@ -5,7 +5,7 @@
 //!
 //! 1. Every line here has its line in the C, or a reason in
 //!    `tests/compare/lines.txt`.
-//! 2. `sys` is what the C gets from its C library. It knows nothing of the rest.
+//! 2. `sys` is what the C gets from its C library. It imports nothing of the rest.
 //! 3. `daemon` is what the C lacks: limits, messages, an orderly end. Its
 //!    wrappers have the names of the calls, as CS:APP's `Accept` and `Fork` do,
 //!    and deal with every error. It knows `sys` only.
@@ -64,10 +64,10 @@ fn rio_read(rp: &mut Rio) -> usize {
 /// of a longer line; at end of file also what is left, and then nothing. Blocks
 /// until there is something to return.
 ///
-/// On x86-64 it is inlined, with the system call: when Linux switches processes, the
-/// processor forgets where calls return to, so a function that has waited is slow to
-/// return. That costs 5 % of a line. On 64-bit Arm this is not measured, and the
-/// file would be larger than 16 KiB.
+/// On x86-64 it is inlined, with the system call: when Linux switches processes, it
+/// clears the processor's return stack buffer, so the return of a function that has
+/// waited is mispredicted. That costs 5 % of a line. On 64-bit Arm this is not
+/// measured, and the file would be larger than 16 KiB.
 #[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_readlines<'r>(rp: &'r mut Rio, maxlen: usize) -> Option<&'r mut [u8]> {
     memmove(rp.buf, rp.bufptr, rp.cnt);

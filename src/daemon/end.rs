@@ -23,7 +23,7 @@ enum Stage {
     Kill,
 }
 
-/// How often a child that waits for its client looks at what that has taken.
+/// How often `linger` looks at what the client has taken.
 const LOOKS_PER_SECOND: u32 = 100;
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000_000 / LOOKS_PER_SECOND as i64 };
 
@@ -135,7 +135,7 @@ pub fn drain() -> ! {
         let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
         while STAGE.get() == stage && children::count() > 0 && sys::pause(ALL_IN, Some(&mut left)) {
         }
-        // In case the handler's wait failed: the last child sends no other SIGCHLD.
+        // The handler's wait may have failed, and no other SIGCHLD comes for that child.
         while waitpid() > 0 {}
         if children::count() == 0 {
             log::stopping("drained", 0);
@@ -176,7 +176,8 @@ pub fn in_child() {
     sys::sigmask(CHILD_BLOCKS);
 }
 
-/// Lets recv give what has arrived and then the end of file.
+/// From now on recv gives what has arrived, and then the end of file. Linux still takes
+/// what arrives later: a client that never pauses is served until the grace time ends.
 pub fn stop_reading(connfd: Fd, reason: Errno) {
     REASON.set(reason.raw_os_error());
     let _ = shutdown(connfd, Shutdown::Read);

@@ -1,4 +1,4 @@
-//! What fails before the server is ready.
+//! Errors that end the program, and the line that says that IPv6 is not served.
 
 use crate::sys::{self, Global, Sockaddr, message};
 use core::cell::Cell;

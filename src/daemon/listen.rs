@@ -8,8 +8,8 @@ use rustix::fd::AsRawFd;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::getpid;
 
-/// getaddrinfo(3): the addresses to try. Without `-b` that is every address of
-/// both families, and then, where there is no IPv6, every IPv4 address.
+/// getaddrinfo(3): the addresses to try. Without `-b` these are `[::]`, which is every
+/// address of both families, and then `0.0.0.0`, in case `[::]` cannot be bound.
 pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
     let host = HOST.get();
     let hosts =
@@ -22,7 +22,7 @@ pub fn socket(p: &Sockaddr) -> Option<Fd> {
     let fd = sys::socket(p.family.into(), libc::SOCK_STREAM)
         .inspect_err(|&e| keep("socket", *p, e))
         .ok()?;
-    // Every address is every IPv4 address too, whatever the system's default is.
+    // `[::]` takes IPv4 clients, too, whatever the system's default is (ipv6(7)).
     setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, ReusePort.get());
     Some(fd)

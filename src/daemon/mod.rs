@@ -27,13 +27,14 @@ use rustix::thread::Timespec;
 /// Time between two attempts of accept(2) when the system lacks something.
 const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
-/// accept(2), for a client that may have a child. It waits while there are as
-/// many children as there may be, and for memory and descriptors. Once a signal
-/// has asked for the end, it does not return.
+/// accept(2). It refuses a client whose source has as many children as it may have. It
+/// waits while the server has as many as it may have, and for memory and descriptors.
+/// After a stop signal it returns at most the connection that was accepted when the
+/// signal came. Then it drains and does not return.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
         while children::count() >= MaxChildren.get() as usize && !end::is_stopping() {
-            // In case the handler's wait failed: that child sends no other SIGCHLD.
+            // The handler's wait may have failed, and no other SIGCHLD comes for that child.
             if waitpid() == 0 {
                 sys::pause(end::ALL_IN, None);
             }
@@ -97,15 +98,15 @@ pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
 #[inline(always)]
 pub fn send(fd: Fd, buf: &[u8]) -> usize {
     match sys::send(fd, buf) {
-        // The idle limit or a signal came first: no errno tells which. What is taken
-        // from now on counts.
+        // A signal or the idle limit ended the call, and no errno tells which. From now
+        // on has_taken compares with what the client has taken so far.
         Ok(n) if n < buf.len() => {
             has_taken(fd);
             n
         }
         Ok(n) => n,
-        // If the client has taken everything, there is room again. Without TCP_INFO
-        // nothing counts as taken.
+        // If the client has taken everything, there is room again, so the call is made
+        // again. But 0 means that TCP_INFO is missing: nothing shows what is taken.
         Err(e) if has_taken_all(fd, e) && sys::acknowledged(fd).0 == 0 => end::reset(fd, e),
         Err(_) => 0,
     }

@@ -1,5 +1,5 @@
-//! System calls. rustix makes a call if its code for it cannot panic; the others
-//! are made here, and `recv` and `send`, so that they are inlined.
+//! System calls. The program uses rustix for a call if rustix's code for it cannot
+//! panic. The other calls are made here, and `recv` and `send`, which must be inlined.
 
 use super::arch::syscall;
 use super::inet::Sockaddr;
@@ -15,13 +15,14 @@ use rustix::termios::isatty;
 /// A descriptor. As in C, it is open until `close`.
 pub type Fd = BorrowedFd<'static>;
 
-// SAFETY: it is not -1, the one value that `BorrowedFd` forbids. A descriptor that
-// is not open is an error to the kernel only.
+// SAFETY: it is not -1. `borrow_raw` also asks that the descriptor stays open. Here an
+// `Fd` is what an int is in C: no memory depends on it, and a call on a descriptor that
+// is not open fails with EBADF.
 pub const STDOUT: Fd = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
 // SAFETY: likewise.
 pub const STDERR: Fd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
 
-/// The descriptor with this number; none for a standard stream's and below.
+/// This number as a descriptor; `None` for a standard stream and a negative number.
 pub fn fd(number: RawFd) -> Option<Fd> {
     // SAFETY: likewise.
     (number > libc::STDERR_FILENO).then(|| unsafe { BorrowedFd::borrow_raw(number) })
@@ -105,8 +106,8 @@ pub fn accept(listenfd: Fd, addr: &Cell<Sockaddr>) -> Result<Fd> {
     fd(ret(store_addr(libc::SYS_accept, listenfd, addr))? as RawFd).ok_or(Errno::BADF)
 }
 
-/// recv(2). It is inlined: a function that has waited is slow to return, since the
-/// processor forgets where calls return to when Linux switches processes.
+/// recv(2). It is inlined: when Linux switches processes, it clears the processor's
+/// return stack buffer, so the return of a function that has waited is mispredicted.
 #[inline(always)]
 pub fn recv(fd: Fd, buf: &mut [u8]) -> Result<usize> {
     let args = [fd.as_raw_fd() as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0];
@@ -156,7 +157,7 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
 pub fn write_now(fd: Fd, text: &[u8]) -> bool {
     let iovec = [text.as_ptr() as usize, text.len()];
     let (number, iovec) = (fd.as_raw_fd() as usize, &raw const iovec as usize);
-    // At the file position, which is -1.
+    // The offset -1 means the current file position.
     let args = [number, iovec, 1, usize::MAX, 0, libc::RWF_NOWAIT as usize];
     // SAFETY: the kernel reads one `struct iovec` and the text.
     match ret(unsafe { syscall(libc::SYS_pwritev2, args) }) {
@@ -192,13 +193,14 @@ pub fn acknowledged(fd: Fd) -> (u64, bool) {
     }
     // SAFETY: the kernel has written all of it.
     let info = unsafe { info.assume_init_ref() };
-    // tcpi_bytes_acked; tcpi_unacked, before another number, and tcpi_notsent_bytes.
+    // Word 15 is tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked
+    // and tcpi_notsent_bytes.
     (info[15], (info[3] | info[18]) as u32 != 0)
 }
 
-/// Opens a terminal on standard error anew, for writes that do not block. Others
-/// have the same terminal by another open file, and that still blocks. If it cannot
-/// be opened, a message can wait for it.
+/// Opens a terminal on standard error anew, for writes that do not block. Other
+/// processes keep their own open file description, which still blocks. If the terminal
+/// cannot be opened, a message may block.
 pub fn reopen_terminal() {
     if isatty(STDERR) {
         let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -238,9 +240,11 @@ static FIRST: u8 = 0;
 /// MADV_DONTFORK).
 pub fn dont_fork_beyond(end: *const u8) {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    for (from, len) in [(0, start), (end, (usize::MAX - end) & !4095)] {
-        // SAFETY: it changes no memory of this process. It fails with ENOMEM
-        // where nothing is mapped, and does the rest.
+    // All of a process is below isize::MAX. The kernel rounds the length up to its pages,
+    // and fails with EINVAL if the sum then wraps to 0.
+    for (from, len) in [(0, start), (end, isize::MAX as usize - end)] {
+        // SAFETY: it changes no memory of this process, and its children use nothing
+        // there. It fails with ENOMEM where nothing is mapped, and does the rest.
         unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
     }
 }

@@ -8,9 +8,10 @@ use core::ops::Deref;
 pub struct Global<T>(pub T);
 
 // SAFETY: the process has one thread. A handler of the parent runs only inside
-// `pause` and between the two calls of `sigmask` in `with_signals`. There the
-// parent neither reads nor writes a `Cell`. A handler of a child can run at any
-// time, but it writes only `REASON`, which is one word.
+// `pause` and between the two calls of `sigmask` in `with_signals`. There only the
+// kernel writes a `Cell`, `TABLE.client`, which no handler uses. A handler of a child
+// can run at any time. It writes only `REASON`, one aligned word, which the child
+// reads only after system calls.
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Deref for Global<T> {

@@ -54,9 +54,10 @@ pub fn pause(blocked: u64, time: Option<&mut Timespec>) -> bool {
 /// Bytes of the handlers' stack.
 const STACK: usize = 64 * 1024;
 
-/// Lets handlers run on the stack that the kernel made (sigaltstack(2)), or, if
-/// `flags` is SS_DISABLE, on the program's stack. There the parent's handler
-/// would write to a page that the newest child shares, which costs a page fault.
+/// Sets the stack of the handlers (sigaltstack(2)). With `flags` 0 it is the stack that
+/// the kernel made. The parent uses that one: on the program's stack a handler would
+/// write to a page that the newest child shares, which costs a page fault. With
+/// SS_DISABLE it is the program's stack. A child uses that one: it has no other.
 pub fn sigaltstack(flags: c_int) {
     let ss_sp = (KERNEL_STACK.get().wrapping_sub(STACK) & !15) as *mut c_void;
     let stack = libc::stack_t { ss_sp, ss_flags: flags, ss_size: STACK };

@@ -69,7 +69,8 @@ impl Iterator for Strings {
 
     fn next(&mut self) -> Option<&'static [u8]> {
         // SAFETY: the array ends with a null pointer, which is not passed; its
-        // strings end with NUL and stay as long as the process.
+        // strings end with NUL and stay as long as the parent. A child does not have
+        // this memory (`dont_fork_beyond`) and uses none of it.
         unsafe {
             let string = *self.0;
             if string.is_null() {

@@ -18,7 +18,7 @@ fn main() {
     }
     link(&format!("-L{out}"));
     let root = env::var("CARGO_MANIFEST_DIR").unwrap();
-    link(&format!("-Wl,-T,{root}/src/sys/link.ld"));
+    link(&format!("-T{root}/src/sys/link.ld"));
     // A static-pie: no interpreter, and the kernel chooses the address.
     link("-Wl,--no-dynamic-linker");
     link("-Wl,--build-id=none");

@@ -142,7 +142,7 @@ fn systemd_hands_it_a_socket() {
 /// NOTIFY_SOCKET says of it.
 fn managers() -> [(UnixDatagram, String, Scratch); 2] {
     ["", "@"].map(|kind| {
-        let path = scratch("notify");
+        let path = scratch_socket();
         let name = path.to_str().expect("text").to_owned();
         let socket = match kind {
             "@" => SocketAddr::from_abstract_name(&name).and_then(|a| UnixDatagram::bind_addr(&a)),
@@ -210,7 +210,7 @@ fn a_service_manager_that_cannot_be_told_is_no_obstacle() {
         assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED", "{said:?}");
     }
     let too_long = Path::new("/").join("x".repeat(108));
-    for (path, error) in [(&*scratch("notify"), "ENOENT"), (&*too_long, "EINVAL")] {
+    for (path, error) in [(&*scratch_socket(), "ENOENT"), (&*too_long, "EINVAL")] {
         let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", path));
         let said = server.stderr.lines();
         assert_eq!(

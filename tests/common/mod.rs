@@ -1029,6 +1029,11 @@ pub fn scratch(name: &str) -> Scratch {
     Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
 }
 
+/// The same for a socket: its path may have 107 bytes at most (unix(7)).
+pub fn scratch_socket() -> Scratch {
+    Scratch(env::temp_dir().join(format!("forkline-{:016x}", fastrand::u64(..))))
+}
+
 impl Deref for Scratch {
     type Target = Path;
     fn deref(&self) -> &Path {

@@ -82,8 +82,8 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
     Ok(())
 }
 
-/// Connects a datagram socket, which does not block, to the one at `path`, or, if that begins with `@`,
-/// to the abstract one of that name (connect(2), unix(7)).
+/// Connects a datagram socket to the one at `path`, or, if that begins with `@`, to the
+/// abstract one of that name (connect(2), unix(7)). It does not block.
 pub fn connect(path: &[u8]) -> Result<Fd> {
     let mut addr = [MaybeUninit::uninit(); size_of::<libc::sockaddr_un>()];
     let len = 2 + copy(&mut addr[2..], path);

@@ -135,7 +135,7 @@ pub fn drain() -> ! {
         let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
         while STAGE.get() == stage && children::count() > 0 && sys::pause(ALL_IN, Some(&mut left)) {
         }
-        // The handler's wait may have failed, and no other SIGCHLD comes for that child.
+        // If the handler's wait for a child failed, no other SIGCHLD comes for it.
         while waitpid() > 0 {}
         if children::count() == 0 {
             log::stopping("drained", 0);
@@ -176,7 +176,7 @@ pub fn in_child() {
     sys::sigmask(CHILD_BLOCKS);
 }
 
-/// From now on recv gives what has arrived, and then the end of file. Linux still takes
+/// From now on recv gives the end of file once nothing is left to read. Linux still takes
 /// what arrives later: a client that never pauses is served until the grace time ends.
 pub fn stop_reading(connfd: Fd, reason: Errno) {
     REASON.set(reason.raw_os_error());

@@ -29,12 +29,12 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// accept(2). It refuses a client whose source has as many children as it may have. It
 /// waits while the server has as many as it may have, and for memory and descriptors.
-/// After a stop signal it returns at most the connection that was accepted when the
-/// signal came. Then it drains and does not return.
+/// After a stop signal it drains and does not return. If a connection was just being
+/// accepted when the signal came, it returns that one first.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
         while children::count() >= MaxChildren.get() as usize && !end::is_stopping() {
-            // The handler's wait may have failed, and no other SIGCHLD comes for that child.
+            // If the handler's wait for a child failed, no other SIGCHLD comes for it.
             if waitpid() == 0 {
                 sys::pause(end::ALL_IN, None);
             }
@@ -105,8 +105,8 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
             n
         }
         Ok(n) => n,
-        // If the client has taken everything, there is room again, so the call is made
-        // again. But 0 means that TCP_INFO is missing: nothing shows what is taken.
+        // The client has taken everything, and no byte counts as taken: TCP_INFO is
+        // missing, and nothing shows whether the client takes anything.
         Err(e) if has_taken_all(fd, e) && sys::acknowledged(fd).0 == 0 => end::reset(fd, e),
         Err(_) => 0,
     }

@@ -240,8 +240,8 @@ static FIRST: u8 = 0;
 /// MADV_DONTFORK).
 pub fn dont_fork_beyond(end: *const u8) {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    // All of a process is below isize::MAX. The kernel rounds the length up to its pages,
-    // and fails with EINVAL if the sum then wraps to 0.
+    // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
+    // the kernel rounds the length up to its pages: EINVAL.
     for (from, len) in [(0, start), (end, isize::MAX as usize - end)] {
         // SAFETY: it changes no memory of this process, and its children use nothing
         // there. It fails with ENOMEM where nothing is mapped, and does the rest.

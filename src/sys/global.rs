@@ -8,9 +8,9 @@ use core::ops::Deref;
 pub struct Global<T>(pub T);
 
 // SAFETY: the process has one thread. A handler of the parent runs only inside
-// `pause` and between the two calls of `sigmask` in `with_signals`. There only the
-// kernel writes a `Cell`, `TABLE.client`, which no handler uses. A handler of a child
-// can run at any time. It writes only `REASON`, one aligned word, which the child
+// `pause` and between the two calls of `sigmask` in `with_signals`. There the only
+// `Cell` that is written is `TABLE.client`, by the kernel, and no handler uses it. A
+// handler of a child can run at any time. It writes only `REASON`, one aligned word, which the child
 // reads only after system calls.
 unsafe impl<T> Sync for Global<T> {}
 

@@ -1,7 +1,6 @@
 //! What the C gets from its C library: the entry, system calls, signals,
-//! memory, printing, numeric addresses and error texts; and two parts of the services
-//! that are fast here, `rot13_block` and `report`. Nothing here imports the rest of
-//! the program.
+//! memory, printing, numeric addresses and error texts; and, for speed, two parts of the
+//! services, `rot13_block` and `report`. Nothing here imports the rest of the program.
 
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]

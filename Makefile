@@ -56,7 +56,7 @@ parsers:   ## 200,000 random command lines and environments (FORKLINE_PARSERS=N 
 
 # Every change meets the tests that fail soonest, and then, if these let it pass, all
 # tests that can tell. The size of the file tells nothing: every change alters it.
-# What is still let pass must stand in tests/expected/mutants.txt, with the reason.
+# What is still let pass must stand in tests/suite/expected/mutants.txt, with the reason.
 MUTANTS_ARGS =
 MUTATE       = $(CARGO) mutants --jobserver=false --build-timeout 900 --output $(TARGET) $(MUTANTS_ARGS)
 MISSED       = $(TARGET)/mutants.out/missed.txt
@@ -74,7 +74,7 @@ mutants:   ## change src piece by piece: does a test fail each time? (hours, as 
 	$(MUTATE) -- -- $(MUTANTS_FAST) || test $$? -le 3
 	$(MUTATE) --iterate --baseline skip --timeout 900 -C=--test=parsers \
 		-- -- --skip it_is_small --skip deploy:: || test $$? -le 3
-	! sed -E 's/:[0-9]+:[0-9]+:/:/' $(MISSED) | grep -vxFf tests/expected/mutants.txt
+	! sed -E 's/:[0-9]+:[0-9]+:/:/' $(MISSED) | grep -vxFf tests/suite/expected/mutants.txt
 
 soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
 	$(CARGO) test --release --locked --test soak -- --ignored --nocapture
@@ -83,7 +83,7 @@ races:   ## a signal at every instruction of the server, and pairs of them, with
 	$(CARGO) test --release --locked --test races
 
 faults:   ## every system call fails for ever, with every errno: five minutes or more
-	$(CARGO) test --release --locked --test forkline -- --ignored --nocapture all_faults
+	$(CARGO) test --release --locked --test suite -- --ignored --nocapture all_faults
 
 bench:   ## measure it beside bare C, the C and other servers: at most ten minutes
 	$(CARGO) bench --locked --bench bench
@@ -92,13 +92,13 @@ bench:   ## measure it beside bare C, the C and other servers: at most ten minut
 compare: CFLAGS = -Wall -O2
 compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a page
 	ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
-		$(CARGO) test --release --locked --test maker
+		$(CARGO) test --release --locked --test compare
 
 DIR = submissions
 grade: CFLAGS = -Wall -O2
 grade:   ## judge every C file in DIR (submissions), each on its own: target/grade
 	GRADE_DIR='$(DIR)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
-		$(CARGO) test --release --locked --test maker
+		$(CARGO) test --release --locked --test compare
 
 check:   ## check formatting, lints, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check
@@ -130,7 +130,7 @@ aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 
 test-aarch64: aarch64   ## run the tests that work in EMULATOR against it
 	FORKLINE="$(EMULATOR) $(ARM_BIN)" $(CARGO) test --release --locked \
-		--test forkline -- $(addprefix --skip ,$(ARM_SKIP))
+		--test suite -- $(addprefix --skip ,$(ARM_SKIP))
 
 manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has
 	test -x $(TARGET)/venv/bin/python || python3 -m venv $(TARGET)/venv

@@ -1,5 +1,5 @@
 //! Every line that the server may write to standard error, and nothing else. The
-//! manual has the same lists: tests/messages.rs compares them.
+//! manual has the same lists: tests/suite/messages.rs compares them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

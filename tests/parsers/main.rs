@@ -8,6 +8,7 @@
 //! test` takes a part of them; `make parsers` takes all (FORKLINE_PARSERS=N for N).
 //! The inputs are random, and the same each time: number i is made from the seed i.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use common::*;
@@ -29,7 +30,7 @@ use sys::print::message;
 /// The server's own files. What they use from other files is here in a form for
 /// tests: a message is kept instead of written.
 #[allow(dead_code)]
-#[path = "../src/sys"]
+#[path = "../../src/sys"]
 mod sys {
     mod global;
     pub mod inet;

@@ -3,6 +3,7 @@
 //! FORKLINE_SOAK says how many at a cap of 16; a million unless given. Then come
 //! half as many at a cap of 512.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use common::*;

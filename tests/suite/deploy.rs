@@ -162,7 +162,7 @@ fn the_units_serve_under_systemd() {
     make(&["install", &format!("DESTDIR={}", stage.display())]);
     succeeds(Command::new("cp").args(["-r", "deploy/debian"]).arg(stage.join("debian")));
     let mut systemd = Command::new("sh");
-    run_tool(systemd.arg("tests/systemd.sh").arg(&*stage));
+    run_tool(systemd.arg("tests/suite/systemd.sh").arg(&*stage));
     let report = fs::read_to_string(stage.join("report")).expect("report");
     let lines: Vec<&str> = report.lines().collect();
     assert!(lines.starts_with(&["echo", "Uryyb", "again"]), "{report}");

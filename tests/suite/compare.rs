@@ -1,10 +1,9 @@
 //! `make compare` and `make grade`: the pairing of C and Rust, the checks, the
 //! verdict on good and bad C, and the page as a browser shows it.
-mod common;
-#[path = "compare/mod.rs"]
+#[path = "../compare/mod.rs"]
 mod compare;
 
-use common::*;
+use crate::common::*;
 use compare::calls::{self, Call};
 use compare::exercise::{self, EXERCISES};
 use compare::inject::Outcome;

@@ -1,12 +1,14 @@
 //! The tests are one program: each is linked with all optimisations, as the
 //! server is, and that takes longer than most of them run.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 mod activation;
 mod binary;
 mod cap;
 mod clients;
+mod compare;
 mod confine;
 mod delays;
 mod deploy;
@@ -21,6 +23,7 @@ mod messages;
 mod package;
 mod peers;
 mod processes;
+#[path = "../races/mod.rs"]
 mod races;
 mod reports;
 mod reuse_port;

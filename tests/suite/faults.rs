@@ -1,6 +1,6 @@
 //! Every system call that the server makes, failed once with every errno of its
 //! man page, the first, the second and the hundredth time it is made (strace's
-//! `inject`), and what that costs. `tests/expected/faults.txt` says what; with
+//! `inject`), and what that costs. `tests/suite/expected/faults.txt` says what; with
 //! FORKLINE_BLESS=1 it is written anew.
 //!
 //! strace counts the calls of each process from the moment it attaches. Calls
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expected/faults.txt");
+const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/expected/faults.txt");
 /// What the drain finds unanswered.
 const HALF: &[u8] = b"half a line";
 /// A grace time that a test does not survive.

@@ -4,7 +4,7 @@
 //! than a tenth of a processor, and about one message a second of each kind. Then
 //! SIGTERM must end it, and nobody may be left.
 //!
-//! `tests/expected/endless.txt` says what happens. `make test` looks at one errno of
+//! `tests/suite/expected/endless.txt` says what happens. `make test` looks at one errno of
 //! each call, from the first time on; `make faults` looks at all, and with
 //! FORKLINE_BLESS=1 it writes the file anew. What cannot be so is in EXCEPTIONS,
 //! with the reason.
@@ -23,7 +23,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/expected/endless.txt");
+const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/expected/endless.txt");
 /// How long a fault is watched.
 const WATCHED: Duration = Duration::from_secs(1);
 /// More than the grace time (1 s then), and a second each for the reset and the kill.

@@ -61,10 +61,10 @@ pub fn calls(pid: u32, number: i64) -> bool {
     proc(pid, "syscall").split(' ').next() == Some(&number.to_string())
 }
 
-/// Whether it sleeps in this call, also where strace stops it at the beginning and at
-/// the end of each call.
-pub fn waits_in(pid: u32, number: i64) -> bool {
-    calls(pid, number) && state(pid) == 'S'
+/// Whether it waits in accept. It sleeps there; strace stops it, too, at the beginning
+/// and the end of the call. An emulator makes another call for it.
+pub fn accepts(pid: u32) -> bool {
+    (calls(pid, libc::SYS_accept) || calls(pid, libc::SYS_accept4)) && state(pid) == 'S'
 }
 
 /// Whether one of its masks of signals has this one: `SigIgn`, `ShdPnd` and so on.

@@ -48,7 +48,7 @@ fn a_socket_that_does_not_block_is_no_burden() {
     listener.set_nonblocking(true).expect("O_NONBLOCK");
     let server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
     assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
-    wait_for("it waits in accept", || waits_in(server.pid, libc::SYS_accept));
+    wait_for("it waits in accept", || accepts(server.pid));
     server.has_said_nothing_else();
 }
 

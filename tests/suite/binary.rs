@@ -218,10 +218,10 @@ fn makes_these_calls(args: &[&str], conversation: impl Fn(&TcpStream), expected:
     let client = strace.connect();
     conversation(&client);
     let child = children_of(parent)[0];
-    wait_for("the parent waits in accept", || waits_in(parent, libc::SYS_accept));
+    wait_for("the parent waits in accept", || accepts(parent));
     drop(client);
     wait_for("the child is gone", || stat(child).is_none());
-    wait_for("the parent waits in accept", || waits_in(parent, libc::SYS_accept));
+    wait_for("the parent waits in accept", || accepts(parent));
     kill(parent as i32, libc::SIGKILL);
     strace.wait();
     let of_the_child = [&BEGINNING[..], expected].concat();

@@ -62,7 +62,7 @@ fn out_of_descriptors() {
     assert_eq!(answered(&kept), 4);
 
     let (fault, before) = ("fault call=accept error=EMFILE", Instant::now());
-    wait_for("accept waits, and has a descriptor", || calls(server.pid, libc::SYS_accept));
+    wait_for("accept waits, and has a descriptor", || accepts(server.pid));
     let limit = no_more_descriptors(server.pid);
     let clients = come_together(&server);
     assert_eq!(receive(&clients[0], LINE.len()), LINE);

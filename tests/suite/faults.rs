@@ -360,7 +360,7 @@ fn parent_at_the_cap(fault: &Fault) -> String {
 /// accept fails for want of descriptors.
 fn parent_in_want(fault: &Fault) -> String {
     let server = Server::start(&["-q", "-c", "2", "echo", "0"]);
-    wait_for("it waits", || calls(server.pid, libc::SYS_accept));
+    wait_for("it waits", || accepts(server.pid));
     let before = no_more_descriptors(server.pid);
     // The accept that waits already has a descriptor.
     assert_eq!(converse(&server), Ending::Answered);

@@ -54,7 +54,7 @@ fn hold(
     delay: u32,
 ) -> Held {
     let server = Server::start(&["-v", "-t", "60", "echo", "0"]);
-    wait_for("it accepts", || calls(server.pid, libc::SYS_accept));
+    wait_for("it accepts", || accepts(server.pid));
     let how = format!("delay_{side}={delay}:when={when}");
     let strace = Strace::attach(server.pid, call, &how, if who == Child { "-f" } else { "" });
     let client = ask(&server);

@@ -121,7 +121,7 @@ fn inherited_descriptors_are_closed() {
     assert_eq!(say(&client, b"hello\n"), b"hello\n");
     let child = server.wait_for_children(1)[0];
     // By then it has closed its copy of the connection.
-    wait_for("the parent waits in accept", || calls(server.pid, libc::SYS_accept));
+    wait_for("the parent waits in accept", || accepts(server.pid));
     for pid in [server.pid, child] {
         let open = descriptors(pid);
         let others = open.iter().filter(|(fd, _)| *fd > 2);

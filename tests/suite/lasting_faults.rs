@@ -592,7 +592,7 @@ fn parent_at_the_cap(row: &Row) -> Lasting {
 /// accept fails for want of descriptors.
 fn parent_in_want(row: &Row) -> Lasting {
     let server = Server::start(&["-q", "-g", grace(row), "echo", "0"]);
-    wait_for("it waits", || calls(server.pid, libc::SYS_accept));
+    wait_for("it waits", || accepts(server.pid));
     no_more_descriptors(server.pid);
     // The accept that waits already has a descriptor.
     let clients = vec![ask(&server), ask(&server)];

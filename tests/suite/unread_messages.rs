@@ -55,7 +55,7 @@ fn a_standard_error_that_nobody_reads_stops_nobody() {
         assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
     }
     server.wait_for_children(0);
-    wait_for("the last end has been told", || calls(server.pid, libc::SYS_accept));
+    wait_for("the last end has been told", || accepts(server.pid));
     let mut got = Vec::new();
     let _ = reader.read_to_end(&mut got); // what filled the pipe
     // The next message tells how many were lost: each of 50 starts and 50 ends.

@@ -36,7 +36,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     sys::reopen_terminal();
     sys::close_all_but(listenfd);
     notify::connect(env);
-    fault::tell_unserved();
+    fault::log_unserved();
     confine::confine();
     let name = match service {
         Service::Echo => "echo",

@@ -1,14 +1,13 @@
 //! Errors that end the program, and the line that says that IPv6 is not served.
 
 use crate::sys::{self, Global, Sockaddr, message};
-use core::cell::Cell;
 use rustix::io::Errno;
 
 /// The call that failed first, its address and its error.
 #[derive(Clone, Copy)]
 struct Fault(&'static str, Sockaddr, Errno);
 
-static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
+static FAULT: Global<Option<Fault>> = Global::new(None);
 
 /// Whether the machine lacks the family, or does not let it be bound.
 fn lacks_family(Fault(_, _, e): Fault) -> bool {
@@ -23,8 +22,8 @@ pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
     }
 }
 
-/// Tells the call that failed, and why.
-fn tell(Fault(call, addr, e): Fault) {
+/// Logs the call that failed, and why.
+fn log(Fault(call, addr, e): Fault) {
     let mut line = message();
     line.str(call);
     if addr.family != 0 {
@@ -33,9 +32,11 @@ fn tell(Fault(call, addr, e): Fault) {
     line.str(": ").strerror(e.raw_os_error()).end();
 }
 
-/// The C's `error_`: tells the call that failed first, and ends the program.
+/// The C's `error_`: logs the call that failed first, and ends the program.
 pub fn error_() -> ! {
-    FAULT.get().into_iter().for_each(tell);
+    if let Some(fault) = FAULT.get() {
+        log(fault);
+    }
     sys::_exit(1)
 }
 
@@ -45,11 +46,9 @@ pub fn die(call: &'static str, e: Errno) -> ! {
     error_()
 }
 
-/// Tells why IPv6 is not served, unless the machine lacks it.
-pub fn tell_unserved() {
-    if let Some(fault) = FAULT.get()
-        && !lacks_family(fault)
-    {
-        tell(fault);
+/// Logs why IPv6 is not served, unless the machine lacks it.
+pub fn log_unserved() {
+    if let Some(fault) = FAULT.get().filter(|&fault| !lacks_family(fault)) {
+        log(fault);
     }
 }

@@ -1,13 +1,12 @@
-//! What the service manager is told (sd_notify(3)).
+//! Messages to the service manager (sd_notify(3)).
 
 use super::log::{Kind, failed};
 use crate::sys::{self, Global, Sockaddr, Strings};
-use core::cell::Cell;
 use rustix::fd::AsRawFd;
 use rustix::io::write;
 
 /// The socket to the service manager, or 0 if there is none.
-static SOCKET: Global<Cell<i32>> = Global(Cell::new(0));
+static SOCKET: Global<i32> = Global::new(0);
 
 /// Opens the socket that the environment names. The filter of calls allows no
 /// new one later.

@@ -21,8 +21,9 @@ use std::ops::RangeInclusive;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
-use sys::inet::{Sockaddr, inet_pton, number, split_once};
+use sys::inet::{Sockaddr, inet_pton};
 use sys::print::message;
+use sys::text::{number, split_once};
 
 /// The server's own files. What they use from other files is here in a form for
 /// tests: a message is kept instead of written.
@@ -32,6 +33,7 @@ mod sys {
     mod global;
     pub mod inet;
     pub mod print;
+    pub mod text;
 
     pub mod call {
         use rustix::fd::BorrowedFd;
@@ -59,10 +61,6 @@ mod sys {
 
         pub fn copy(dest: &mut [MaybeUninit<u8>], src: &[u8]) -> usize {
             dest.iter_mut().zip(src).map(|(to, &from)| _ = to.write(from)).count()
-        }
-
-        pub fn memchr(text: &[u8], c: u8) -> Option<usize> {
-            text.iter().position(|&other| other == c)
         }
     }
 }

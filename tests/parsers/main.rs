@@ -36,6 +36,7 @@ mod sys {
     pub mod text;
 
     pub mod call {
+        use rustix::event::Timespec;
         use rustix::fd::BorrowedFd;
         use std::cell::RefCell;
 
@@ -51,7 +52,7 @@ mod sys {
             true
         }
 
-        pub fn can_write(_: BorrowedFd, _: bool) -> bool {
+        pub fn poll_out(_: BorrowedFd, _: Option<&Timespec>) -> bool {
             true
         }
     }

@@ -244,10 +244,10 @@ pub fn reopen_terminal() {
 /// Closes all descriptors from 3 on but `kept` (close_range(2)).
 pub fn close_all_but(kept: Fd) {
     let kept = kept.as_raw_fd() as usize;
-    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX as usize)] {
-        // SAFETY: as for `close`. An empty range is an error.
-        unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
-    }
+    // SAFETY: as for `close`. An empty range is an error.
+    let close_range = |first, last| unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
+    close_range(3, kept - 1);
+    close_range(kept + 1, u32::MAX as usize);
 }
 
 /// Milliseconds since an unknown moment (clock_gettime(2)).
@@ -270,11 +270,13 @@ pub fn dont_fork_beyond(end: *const u8) {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    for (from, len) in [(0, start), (end, isize::MAX as usize - end)] {
+    let dont_fork = |from, len| {
         // SAFETY: it changes no memory of this process, and its children use nothing
         // there. It fails with ENOMEM where nothing is mapped, and does the rest.
         unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
-    }
+    };
+    dont_fork(0, start);
+    dont_fork(end, isize::MAX as usize - end);
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

@@ -62,8 +62,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
-    HOSTS[0].set(Sockaddr::ANY6);
-    HOSTS[1].set(Sockaddr::ANY);
+    HOSTS[0].set(Sockaddr::any(libc::AF_INET6));
+    HOSTS[1].set(Sockaddr::any(libc::AF_INET));
     MAX_CHILDREN.set(1024);
     MAX_PER_SOURCE.set(MOST_CHILDREN);
     GRACE_SECONDS.set(10);

@@ -64,6 +64,11 @@ mod filter {
     use std::io;
     use std::ptr::null_mut;
 
+    /// The arguments of setsockopt and getsockopt.
+    const fn option(fd: u64, level: c_int, name: c_int, len: u64) -> [u64; 6] {
+        [fd, level as u64, name as u64, 0, len, 0]
+    }
+
     /// Calls that an attacker would want, with arguments as they would be.
     const FATAL: &[(&str, c_long, [u64; 6])] = &[
         ("execve", SYS_execve, [0; 6]),
@@ -97,23 +102,11 @@ mod filter {
         ("kill with SIGSTOP", SYS_kill, [1, SIGSTOP as u64, 0, 0, 0, 0]),
         ("tgkill", SYS_tgkill, [1, 1, SIGKILL as u64, 0, 0, 0]),
         ("shutdown of sending", SYS_shutdown, [4, SHUT_WR as u64, 0, 0, 0, 0]),
-        (
-            "setsockopt of a filter",
-            SYS_setsockopt,
-            [4, SOL_SOCKET as u64, SO_ATTACH_FILTER as u64, 0, 0, 0],
-        ),
-        ("setsockopt of TCP", SYS_setsockopt, [4, SOL_TCP as u64, SO_LINGER as u64, 0, 0, 0]),
+        ("setsockopt of a filter", SYS_setsockopt, option(4, SOL_SOCKET, SO_ATTACH_FILTER, 0)),
+        ("setsockopt of TCP", SYS_setsockopt, option(4, SOL_TCP, SO_LINGER, 0)),
         ("getsockopt", SYS_getsockopt, [4, 0, 0, 0, 0, 0]),
-        (
-            "getsockopt of TCP_CONGESTION",
-            SYS_getsockopt,
-            [4, SOL_TCP as u64, TCP_CONGESTION as u64, 0, 0, 0],
-        ),
-        (
-            "setsockopt of SO_REUSEPORT",
-            SYS_setsockopt,
-            [4, SOL_SOCKET as u64, SO_REUSEPORT as u64, 0, 4, 0],
-        ),
+        ("getsockopt of TCP_CONGESTION", SYS_getsockopt, option(4, SOL_TCP, TCP_CONGESTION, 0)),
+        ("setsockopt of SO_REUSEPORT", SYS_setsockopt, option(4, SOL_SOCKET, SO_REUSEPORT, 4)),
         ("close_range", SYS_close_range, [3, u32::MAX as u64, 0, 0, 0, 0]),
         ("accept4", SYS_accept4, [3, 0, 0, 0, 0, 0]),
         ("futex", SYS_futex, [0, FUTEX_WAKE as u64, 1, 0, 0, 0]),
@@ -174,20 +167,10 @@ mod filter {
         ("clock_gettime", SYS_clock_gettime, [999, 0, 0, 0, 0, 0], -EINVAL),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, 0, 0, 0], -EBADF),
-        ("SO_LINGER", SYS_setsockopt, [999, SOL_SOCKET as u64, SO_LINGER as u64, 0, 8, 0], -EBADF),
-        (
-            "SO_RCVTIMEO",
-            SYS_setsockopt,
-            [999, SOL_SOCKET as u64, SO_RCVTIMEO as u64, 0, 16, 0],
-            -EBADF,
-        ),
-        (
-            "SO_SNDTIMEO",
-            SYS_setsockopt,
-            [999, SOL_SOCKET as u64, SO_SNDTIMEO as u64, 0, 16, 0],
-            -EBADF,
-        ),
-        ("TCP_INFO", SYS_getsockopt, [999, SOL_TCP as u64, TCP_INFO as u64, 0, 0, 0], -EBADF),
+        ("SO_LINGER", SYS_setsockopt, option(999, SOL_SOCKET, SO_LINGER, 8), -EBADF),
+        ("SO_RCVTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_RCVTIMEO, 16), -EBADF),
+        ("SO_SNDTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDTIMEO, 16), -EBADF),
+        ("TCP_INFO", SYS_getsockopt, option(999, SOL_TCP, TCP_INFO, 0), -EBADF),
         ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF),
         ("SIGTERM", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),

@@ -18,7 +18,7 @@ const LOAD: usize = 60;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn out_of_processes() {
+fn without_processes_only_new_clients_are_lost() {
     if emulated() {
         return;
     }
@@ -63,7 +63,7 @@ fn out_of_processes() {
 }
 
 #[test]
-fn out_of_descriptors() {
+fn without_descriptors_new_clients_wait() {
     let server = Server::start(&["-q", "echo", "0"]);
     let kept: Vec<_> = (0..4).map(|_| ask(&server)).collect();
     assert_eq!(answered(&kept), 4);
@@ -96,7 +96,7 @@ fn out_of_descriptors() {
 /// All memory that the server and its children will ever use is theirs when it
 /// is ready: the stack below the handlers too.
 #[test]
-fn no_more_address_space() {
+fn without_more_address_space_it_serves() {
     let server = Server::start(&["-v", "echo", "0"]);
     set_limit(server.pid, libc::RLIMIT_AS, 1);
     set_limit(server.pid, libc::RLIMIT_STACK, 1);
@@ -110,7 +110,7 @@ fn no_more_address_space() {
 }
 
 #[test]
-fn out_of_memory() {
+fn without_memory_only_new_clients_are_lost() {
     if emulated() {
         return;
     }

@@ -123,7 +123,7 @@ fn through_a_pipe_the_c_loses_its_reports() {
 }
 
 #[test]
-fn quiet_leaves_them_out() {
+fn quiet_leaves_the_reports_out() {
     for quiet in ["-q", "--quiet"] {
         let server = Server::start(&[quiet, "echo", "0"]);
         let bytes = b"hello\n".repeat(10_000);
@@ -134,7 +134,7 @@ fn quiet_leaves_them_out() {
 }
 
 #[test]
-fn rot13_has_none() {
+fn rot13_writes_no_reports() {
     let server = Server::start(&["rot13", "0"]);
     assert_eq!(exchange(server.connect(), b"hello\nlast"), b"uryyb\nynfg");
     let (stdout, stderr) = server.stop();

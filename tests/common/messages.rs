@@ -201,3 +201,10 @@ fn fits(form: &str, text: &str) -> bool {
     let mut ends = (0..=text.len()).filter(|&end| text.is_char_boundary(end));
     ends.any(|end| is_value(&text[..end]) && fits(rest, &text[end..]))
 }
+
+/// What forkline shows of a text that a user typed.
+pub fn shown(text: &[u8]) -> String {
+    let beginning = text.iter().take(64);
+    let safe = beginning.map(|&c| if (b' '..=b'~').contains(&c) { c.into() } else { '?' });
+    safe.chain("...".chars().filter(|_| text.len() > 64)).collect()
+}

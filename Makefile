@@ -32,14 +32,6 @@ ARM_CC    = aarch64-linux-gnu-gcc
 ARM_RUSTC = $(firstword $(foreach r,rustc /usr/bin/rustc,\
 	$(if $(wildcard $(shell $r --print sysroot)/lib/rustlib/$(ARM)),$r)) rustc)
 EMULATOR  = qemu-aarch64-static
-# Tests that cannot run in an emulator: it has no seccomp, no subreapers and no
-# TCP_INFO, keeps a few signals for itself, has a thread of its own, and opens the
-# program by its name. The deployments and packages are tested without it. Tests that
-# use strace or look at memory say that they are skipped.
-ARM_SKIP  = deploy:: package:: parent_and_child_are_filtered any_other_call_is_fatal \
-	a_signal_to_a_child every_signal_to_a_child out_of_memory out_of_processes \
-	a_port_without_permission a_standard_error_that_nobody_reads_stops \
-	lossless::a_client_that lossless::answers_under_way lossless::the_idle_limit
 
 all:   ## build target/release/forkline
 	$(CARGO) build --release --locked
@@ -54,26 +46,18 @@ parsers:   ## 200,000 random command lines and environments (FORKLINE_PARSERS=N 
 	FORKLINE_PARSERS=$${FORKLINE_PARSERS:-200000} $(CARGO) test --release --locked \
 		--test parsers -- --nocapture
 
-# Every change meets the tests that fail soonest, and then, if these let it pass, all
-# tests that can tell. The size of the file tells nothing: every change alters it.
-# What is still let pass must stand in tests/suite/expected/mutants.txt, with the reason.
+# Every change meets the tests of .cargo/mutants-first, which fail soonest, and then, if
+# these let it pass, all tests that can tell. The size of the file tells nothing: every
+# change alters it. What is still let pass must stand in
+# tests/suite/expected/mutants.txt, with the reason.
 MUTANTS_ARGS =
 MUTATE       = $(CARGO) mutants --jobserver=false --build-timeout 900 --output $(TARGET) $(MUTANTS_ARGS)
 MISSED       = $(TARGET)/mutants.out/missed.txt
-MUTANTS_FAST = activation:: startup:: memory:: reuse_port:: confine:: wire:: reports:: \
-	rude:: binary::it_makes lossless::a_port lossless::under_nohup \
-	limits::a_source limits::the_network limits::refusals limits::at_the_cap \
-	limits::every_connection limits::a_silent limits::a_client_that_does_not \
-	limits_real::out_of_descriptors drain::a_second_ctrl_c drain::stopped_and \
-	drain::what_has_been drain::a_stopped drain::a_signal_that drain::somebody \
-	drain::as_process_1 $(addprefix --skip ,streams_are_as \
-	a_broken_connection_does_not closed_descriptors_do_not_hurt gives_a_long_line \
-	blocks_its_child)
 mutants:   ## change src piece by piece: does a test fail each time? (hours, as root)
 	@command -v cargo-mutants >/dev/null || { echo 'cargo install cargo-mutants --locked' >&2; exit 1; }
-	$(MUTATE) -- -- $(MUTANTS_FAST) || test $$? -le 3
+	$(MUTATE) -- -- $$(cat .cargo/mutants-first) || test $$? -le 3
 	$(MUTATE) --iterate --baseline skip --timeout 900 -C=--test=parsers \
-		-- -- --skip it_is_small --skip deploy:: || test $$? -le 3
+		-- -- --skip it_is_small --skip deploy:: --skip recipe:: || test $$? -le 3
 	! sed -E 's/:[0-9]+:[0-9]+:/:/' $(MISSED) | grep -vxFf tests/suite/expected/mutants.txt
 
 soak:   ## 1.5 million connections with random faults (FORKLINE_SOAK=N for fewer)
@@ -130,7 +114,7 @@ aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 
 test-aarch64: aarch64   ## run the tests that work in EMULATOR against it
 	FORKLINE="$(EMULATOR) $(ARM_BIN)" $(CARGO) test --release --locked \
-		--test suite -- $(addprefix --skip ,$(ARM_SKIP))
+		--test suite
 
 manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has
 	test -x $(TARGET)/venv/bin/python || python3 -m venv $(TARGET)/venv

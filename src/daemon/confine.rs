@@ -4,8 +4,7 @@
 
 use super::children::TABLE;
 use super::fault::die;
-use super::options::NOBODY;
-use super::options::Setting::{Gid, Uid};
+use super::options::{GID, NOBODY, UID};
 use crate::sys::{self, message};
 use core::ffi::c_long;
 use core::mem::offset_of;
@@ -16,8 +15,8 @@ use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
 /// Gives up what serving does not need.
 pub fn confine() {
-    if Uid.get() != NOBODY {
-        let (uid, gid) = (process::Uid::from_raw(Uid.get()), process::Gid::from_raw(Gid.get()));
+    if UID.get() != NOBODY {
+        let (uid, gid) = (process::Uid::from_raw(UID.get()), process::Gid::from_raw(GID.get()));
         set_thread_groups(&[]).unwrap_or_else(|e| die("setgroups", e));
         set_thread_res_gid(gid, gid, gid).unwrap_or_else(|e| die("setresgid", e));
         set_thread_res_uid(uid, uid, uid).unwrap_or_else(|e| die("setresuid", e));

@@ -1,14 +1,13 @@
 //! Errors that end the program, and the line that says that IPv6 is not served.
 
 use crate::sys::{self, Global, Sockaddr, message};
-use core::cell::Cell;
 use rustix::io::Errno;
 
 /// The call that failed first, its address and its error.
 #[derive(Clone, Copy)]
 struct Fault(&'static str, Sockaddr, Errno);
 
-static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
+static FAULT: Global<Option<Fault>> = Global::new(None);
 
 /// Whether the machine lacks the family, or does not let it be bound.
 fn lacks_family(Fault(_, _, e): Fault) -> bool {
@@ -35,7 +34,9 @@ fn tell(Fault(call, addr, e): Fault) {
 
 /// The C's `error_`: tells the call that failed first, and ends the program.
 pub fn error_() -> ! {
-    FAULT.get().into_iter().for_each(tell);
+    if let Some(fault) = FAULT.get() {
+        tell(fault);
+    }
     sys::_exit(1)
 }
 
@@ -47,9 +48,7 @@ pub fn die(call: &'static str, e: Errno) -> ! {
 
 /// Tells why IPv6 is not served, unless the machine lacks it.
 pub fn tell_unserved() {
-    if let Some(fault) = FAULT.get()
-        && !lacks_family(fault)
-    {
+    if let Some(fault) = FAULT.get().filter(|&fault| !lacks_family(fault)) {
         tell(fault);
     }
 }

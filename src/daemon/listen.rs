@@ -1,10 +1,9 @@
 //! How the listening socket comes about: opened here, or handed over.
 
-use super::fault::{die, keep, tell_unserved};
-use super::options::{HOST, Service, Setting::ReusePort};
-use super::{confine, end, idle, notify};
-use crate::sys::{self, Fd, Sockaddr, Strings, message, number};
-use rustix::fd::AsRawFd;
+use super::fault::{die, keep};
+use super::options::{HOST, REUSE_PORT};
+use crate::sys::{self, Fd, Sockaddr, Strings, number};
+use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::getpid;
 
@@ -24,7 +23,7 @@ pub fn socket(p: &Sockaddr) -> Option<Fd> {
         .ok()?;
     // `[::]` takes IPv4 clients, too, whatever the system's default is (ipv6(7)).
     setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
-    setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, ReusePort.get());
+    setsockopt(fd, SOL_SOCKET, libc::SO_REUSEPORT, REUSE_PORT.get().into());
     Some(fd)
 }
 
@@ -68,21 +67,12 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     Some(listenfd)
 }
 
-/// Does the last things before the first connection, writes the ready line and
-/// tells the service manager.
-pub fn ready(listenfd: Fd, service: Service, env: Strings) {
-    let addr = sys::getsockname(listenfd).unwrap_or_else(|e| die("getsockname", e));
-    idle::keep_alive(listenfd);
-    end::LISTENFD.set(listenfd.as_raw_fd());
-    sys::reopen_terminal();
-    sys::close_all_but(listenfd);
-    notify::connect(env);
-    tell_unserved();
-    confine::confine();
-    let name = match service {
-        Service::Echo => "echo",
-        Service::Rot13 => "rot13",
-    };
-    message().str(name).str(" listening on ").addr(&addr).end();
-    notify::notify("READY=1");
+/// Lets TCP keep-alive find a peer that is gone, in two minutes: a probe after
+/// one minute of silence, and two more, 20 seconds apart (tcp(7), TCP_KEEPIDLE).
+/// Connections inherit this from the listening socket.
+pub fn keep_alive(listenfd: Fd) {
+    setsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+    setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPIDLE, 60);
+    setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPINTVL, 20);
+    setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPCNT, 3);
 }

@@ -2,21 +2,20 @@
 //! writes them.
 
 use super::children::count;
-use super::options::Setting::{MaxChildren, Verbose};
+use super::options::{MAX_CHILDREN, VERBOSE};
 use crate::sys::{ERRORS, Global, Line, SIGNALS, Sockaddr, message, milliseconds};
-use core::cell::Cell;
 use core::ffi::c_int;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitStatus};
 
-/// When a message was last written, in milliseconds, and how many like it were
+/// When a message was last logged, in milliseconds, and how many like it were
 /// suppressed since.
 struct Limit {
-    last_written: Cell<u64>,
-    suppressed: Cell<u32>,
+    last_logged: Global<u64>,
+    suppressed: Global<u32>,
 }
 
-/// Messages of which at most one a second is written.
+/// Messages of which at most one a second is logged.
 #[derive(Clone, Copy)]
 pub enum Kind {
     Accept,
@@ -26,25 +25,25 @@ pub enum Kind {
     Refuse,
 }
 
-static LIMITS: Global<[Limit; 5]> =
-    Global([const { Limit { last_written: Cell::new(0), suppressed: Cell::new(0) } }; _]);
+static LIMITS: [Limit; 5] =
+    [const { Limit { last_logged: Global::new(0), suppressed: Global::new(0) } }; _];
 
-/// Whether a message of this kind may be written now, and how many were
-/// suppressed since the last one.
-fn suppressed(kind: Kind) -> Option<u32> {
+/// If a message of this kind may be logged now: how many were suppressed since the
+/// last one.
+fn permit(kind: Kind) -> Option<u32> {
     let limit = &LIMITS[kind as usize];
-    let (now, last) = (milliseconds(), limit.last_written.get());
+    let (now, last) = (milliseconds(), limit.last_logged.get());
     if last != 0 && now.wrapping_sub(last) < 1000 {
         limit.suppressed.set(limit.suppressed.get().wrapping_add(1));
         return None;
     }
-    limit.last_written.set(now);
+    limit.last_logged.set(now);
     Some(limit.suppressed.take())
 }
 
 /// A call of the parent failed, and this client, if there is one, is not served.
 pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
-    if let Some(suppressed) = suppressed(kind) {
+    if let Some(suppressed) = permit(kind) {
         let mut line = message();
         line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
         line.client(client).suppressed(suppressed).end();
@@ -53,14 +52,14 @@ pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
 
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
-    if let Some(suppressed) = suppressed(Kind::Refuse) {
+    if let Some(suppressed) = permit(Kind::Refuse) {
         message().str("refuse").client(client).suppressed(suppressed).end();
     }
 }
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
-    if Verbose.get() > 0 {
+    if VERBOSE.get() {
         message().str("accept").pid(pid).client(client).children().end();
     }
 }
@@ -76,7 +75,7 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
         (_, libc::ECONNRESET | libc::EPIPE) => ("reset", None),
         _ => ("fault error=", Some(Kind::Fault)),
     };
-    let suppressed = if Verbose.get() > 0 { Some(0) } else { kind.and_then(suppressed) };
+    let suppressed = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
     let Some(suppressed) = suppressed else { return };
     let mut line = message();
     line.str("end").pid(pid).client(client).str(" reason=").str(reason);
@@ -111,7 +110,7 @@ impl Line {
     }
 
     fn children(&mut self) -> &mut Self {
-        let most = MaxChildren.get() as usize;
+        let most = MAX_CHILDREN.get() as usize;
         self.str(" children=").num(count()).str("/").num(most)
     }
 

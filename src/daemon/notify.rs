@@ -2,12 +2,11 @@
 
 use super::log::{Kind, failed};
 use crate::sys::{self, Global, Sockaddr, Strings};
-use core::cell::Cell;
 use rustix::fd::AsRawFd;
 use rustix::io::write;
 
 /// The socket to the service manager, or 0 if there is none.
-static SOCKET: Global<Cell<i32>> = Global(Cell::new(0));
+static SOCKET: Global<i32> = Global::new(0);
 
 /// Opens the socket that the environment names. The filter of calls allows no
 /// new one later.

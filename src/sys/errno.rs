@@ -1,8 +1,8 @@
 //! Names of errors and signals, like strerrorname_np(3), for those that are usual
 //! here. Others are told by their numbers.
 
-use super::inet::{number, split_once};
 use super::print::Line;
+use super::text::{number, split_once};
 
 /// Number and name (errno(3)), and a meaning where users meet it. The numbers
 /// are the same on x86-64 and 64-bit Arm. It is one text because a table of

@@ -1,6 +1,7 @@
 //! Numeric addresses, like inet_pton(3). Those of `core::net` can panic or need
 //! `core::fmt`, which is larger than the server.
 
+use super::text::{number, split_once};
 use libc::{AF_INET, AF_INET6};
 
 /// An IPv4 or IPv6 address with its port, as the kernel has it: a `sockaddr_in6`,
@@ -45,25 +46,6 @@ pub fn inet_pton(text: &[u8]) -> Option<Sockaddr> {
         Some(v4) => Some(Sockaddr { v4, ..Sockaddr::ANY }),
         None => Some(Sockaddr { v6: parse_v6(text)?, ..Sockaddr::ANY6 }),
     }
-}
-
-/// A number of decimal digits and nothing else, at most `max`.
-pub fn number(text: &[u8], max: u32) -> Option<u32> {
-    if text.is_empty() {
-        return None;
-    }
-    let max = u64::from(max);
-    let n = text.iter().try_fold(0u64, |n, &c| {
-        let digit = (c as char).to_digit(10)?;
-        Some(10 * n + u64::from(digit)).filter(|&n| n <= max)
-    });
-    Some(n? as u32)
-}
-
-/// The text before the first `separator`, and the text behind it if there is one.
-pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
-    let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());
-    (text.get(..at).unwrap_or_default(), text.get(at + 1..))
 }
 
 fn parse_v4(text: &[u8]) -> Option<[u8; 4]> {

@@ -3,8 +3,7 @@
 use super::call::{STDERR, STDOUT, can_write, write_now};
 use super::global::Global;
 use super::inet::Sockaddr;
-use super::mem::{copy, memchr};
-use core::cell::Cell;
+use super::mem::copy;
 use core::mem::MaybeUninit;
 use rustix::io::{Errno, write};
 
@@ -18,7 +17,7 @@ pub struct Line {
 }
 
 /// Messages that could not be written since the last one.
-static LOST: Global<Cell<usize>> = Global(Cell::new(0));
+static LOST: Global<usize> = Global::new(0);
 
 /// What a message to the operator begins with.
 const PREFIX: &str = "forkline: ";
@@ -127,18 +126,14 @@ impl Line {
 /// Bytes of a report, at most.
 const LONGEST: usize = 32;
 
-/// Writes `server received N bytes` to standard output for each line in `lines`
-/// and for each piece of `maxlen` bytes of a longer line.
-pub fn report(mut lines: &[u8], maxlen: usize) {
-    let mut line = Line { len: 0, text: [MaybeUninit::uninit(); CAPACITY] };
-    while !lines.is_empty() {
-        let longest = lines.len().min(maxlen);
-        let n = memchr(&lines[..longest], b'\n').map_or(longest, |newline| newline + 1);
-        if line.len > CAPACITY - LONGEST {
-            line.report();
+/// printf(3): writes `server received N bytes` to standard output for each line.
+pub fn report(lines: &[u8]) {
+    let mut report = Line { len: 0, text: [MaybeUninit::uninit(); CAPACITY] };
+    for line in lines.split_inclusive(|&c| c == b'\n') {
+        if report.len > CAPACITY - LONGEST {
+            report.report();
         }
-        line.str("server received ").num(n).str(" bytes\n");
-        lines = lines.get(n..).unwrap_or_default();
+        report.str("server received ").num(line.len()).str(" bytes\n");
     }
-    line.report();
+    report.report();
 }

@@ -159,6 +159,23 @@ pub fn client_with_much_to_take(server: &Server) -> (TcpStream, Vec<u8>) {
     (client, text)
 }
 
+/// A client whose bytes are there before the server, which is stopped, accepts it.
+pub fn connect_while_stopped(server: &Server, bytes: &[u8]) -> TcpStream {
+    stop(server.pid);
+    let mut client = server.connect();
+    client.write_all(bytes).expect("send");
+    wait_for("it is taken", || unacknowledged(&client) == 0);
+    client
+}
+
+/// Whether a line comes back: a refused client gets an end of file or a reset.
+pub fn served(mut stream: &TcpStream) -> bool {
+    let mut answer = [0; 3];
+    stream.write_all(b"12\n").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && answer == *b"12\n"
+}
+
 /// Keeps the kernel from enlarging the client's receive buffer, so that only so much
 /// can be sent to a client who reads nothing (SO_RCVBUF, socket(7)).
 pub fn keep_buffer_small(client: &TcpStream) {

@@ -33,12 +33,13 @@ pub fn add_address(address: &str) {
     assert!(run(&mut ip).status.success(), "{address}");
 }
 
-/// Whether an emulator runs forkline, which has calls and memory of its own; says
-/// `skipped:` when it does.
+/// Whether an emulator runs forkline; says `skipped:` when it does. It has calls, memory
+/// and a thread of its own, but no seccomp, no subreapers and no TCP_INFO, and keeps a
+/// few signals for itself.
 pub fn emulated() -> bool {
     let emulated = env::var_os("FORKLINE").is_some();
     if emulated {
-        tell_skipped("this would look at the emulator");
+        tell_skipped("not in an emulator");
     }
     emulated
 }

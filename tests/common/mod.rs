@@ -15,6 +15,7 @@ mod parallel;
 mod processes;
 mod random;
 mod server;
+mod strace;
 
 pub use client::*;
 pub use machine::*;
@@ -24,6 +25,7 @@ pub use processes::*;
 pub use random::*;
 pub use server::*;
 use std::time::Duration;
+pub use strace::*;
 
 /// The longest that anything here waits before the test fails: far longer than it
 /// takes where many others want the processors too.

@@ -1,18 +1,43 @@
 //! What /proc tells of a process (proc(5)), and signals and limits for it.
 
 use super::*;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::ptr;
 
-/// State letter and parent of a process, none when it does not exist (proc(5)).
+/// A file of the process's directory, `status` or `net/tcp`; empty when it has ended.
+pub fn proc(pid: u32, file: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    text(&bytes)
+}
+
+/// What a line of its status says: `2` for `Seccomp`, `0 0 0 0` for `Uid`.
+pub fn status(pid: u32, name: &str) -> String {
+    let status = proc(pid, "status");
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The fields of its stat behind the name, from the state letter on.
+pub fn stat_fields(pid: u32) -> Option<Vec<String>> {
+    let stat = proc(pid, "stat");
+    Some(stat[stat.rfind(')')? + 1..].split_whitespace().map(String::from).collect())
+}
+
+/// State letter and parent of a process, none when it does not exist.
 pub fn stat(pid: u32) -> Option<(char, u32)> {
-    let line = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let line = String::from_utf8_lossy(&line);
-    let mut fields = line[line.rfind(')')? + 1..].split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.next()?.parse().ok()?))
+    let fields = stat_fields(pid)?;
+    Some((fields.first()?.chars().next()?, fields.get(1)?.parse().ok()?))
+}
+
+/// Processor time that it has used, in clock ticks: its own, and that of children that
+/// it has waited for.
+pub fn ticks(pid: u32) -> [u64; 2] {
+    let fields = stat_fields(pid).unwrap_or_default();
+    let tick = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    [tick(11) + tick(12), tick(13) + tick(14)]
 }
 
 /// Its state letter, `-` when it does not exist.
@@ -31,21 +56,60 @@ pub fn has_ended(pid: u32) -> bool {
     matches!(state(pid), '-' | 'Z')
 }
 
-/// Whether the process is blocked in this call (proc(5), syscall).
+/// Whether the process is blocked in this call.
 pub fn calls(pid: u32, number: i64) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    call.split(' ').next() == Some(&number.to_string())
+    proc(pid, "syscall").split(' ').next() == Some(&number.to_string())
 }
 
-/// How many of a signal wait for the process and for its thread (proc(5), ShdPnd
-/// and SigPnd).
+/// Whether it waits in accept. It sleeps there; strace stops it, too, at the beginning
+/// and the end of the call. An emulator makes another call for it.
+pub fn accepts(pid: u32) -> bool {
+    (calls(pid, libc::SYS_accept) || calls(pid, libc::SYS_accept4)) && state(pid) == 'S'
+}
+
+/// Whether one of its masks of signals has this one: `SigIgn`, `ShdPnd` and so on.
+pub fn has_signal(pid: u32, mask: &str, signal: i32) -> bool {
+    u64::from_str_radix(&status(pid, mask), 16).is_ok_and(|mask| mask & 1 << (signal - 1) != 0)
+}
+
+/// How many of a signal wait for the process and for its thread.
 pub fn pending(pid: u32, signal: i32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let masks = status.lines().filter_map(|line| {
-        line.strip_prefix("ShdPnd:\t").or_else(|| line.strip_prefix("SigPnd:\t"))
+    ["ShdPnd", "SigPnd"].iter().filter(|mask| has_signal(pid, mask, signal)).count()
+}
+
+/// Open descriptors, resident and private KiB.
+pub fn footprint(pid: u32) -> [isize; 3] {
+    let rollup = proc(pid, "smaps_rollup");
+    let kib = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    [descriptors(pid).len() as isize, kib("Rss:"), kib("Private_Dirty:")]
+}
+
+/// The regions of its memory: from, to, and the rest of the line. The kernel's page with
+/// old system calls is in every process.
+pub fn regions(pid: u32) -> Vec<(u64, u64, String)> {
+    let maps = proc(pid, "maps");
+    let regions = maps.lines().filter(|line| !line.ends_with("[vsyscall]")).map(|line| {
+        let (range, rest) = line.split_once(' ').expect("a region");
+        let (from, to) = range.split_once('-').expect("a range");
+        let address = |text| u64::from_str_radix(text, 16).expect("an address");
+        (address(from), address(to), rest.to_owned())
     });
-    let masks = masks.map(|mask| u64::from_str_radix(mask, 16).expect("hexadecimal"));
-    masks.filter(|mask| mask & 1 << (signal - 1) != 0).count()
+    regions.collect()
+}
+
+/// What stands in the regions that are wanted and can be read: not in the kernel's
+/// variables.
+pub fn memory(pid: u32, wanted: impl Fn(&str) -> bool) -> io::Result<Vec<Vec<u8>>> {
+    let file = File::open(format!("/proc/{pid}/mem"))?;
+    let regions = regions(pid).into_iter().filter(|(_, _, rest)| wanted(rest));
+    let read = |(from, to, _)| {
+        let mut bytes = vec![0; (to - from) as usize];
+        file.read_exact_at(&mut bytes, from).is_ok().then_some(bytes)
+    };
+    Ok(regions.filter_map(read).collect())
 }
 
 /// The children of a process, zombies too.
@@ -117,32 +181,49 @@ pub fn descriptors(pid: u32) -> Vec<(u32, String)> {
     open.collect()
 }
 
-/// One TCP socket of a process, with its own port and its peer's.
+/// One TCP socket of a process, with its own port and its peer's, and how many bytes
+/// have come and are not received.
 #[derive(Debug)]
 pub struct Tcp {
     pub listens: bool,
     pub port: u16,
     pub peer: u16,
+    pub unread: usize,
+    inode: String,
+}
+
+/// All TCP sockets of a process's network.
+fn all_tcp_sockets(pid: u32) -> Vec<Tcp> {
+    const TCP_LISTEN: &str = "0A";
+    let number = |field: &str| usize::from_str_radix(field.rsplit(':').next()?, 16).ok();
+    let tables = ["tcp", "tcp6"].map(|family| proc(pid, &format!("net/{family}")));
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let sockets = lines.map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [port, peer, unread] = [1, 2, 4].map(|i| number(fields[i]).expect("hexadecimal"));
+        let (port, peer, inode) = (port as u16, peer as u16, fields[9].into());
+        Tcp { listens: fields[3] == TCP_LISTEN, port, peer, unread, inode }
+    });
+    sockets.collect()
 }
 
 /// The TCP sockets among a process's descriptors.
 pub fn tcp_sockets(pid: u32) -> Vec<Tcp> {
-    const TCP_LISTEN: &str = "0A";
-    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
     let open = descriptors(pid);
-    let mut sockets = Vec::new();
-    for family in ["tcp", "tcp6"] {
-        let table = fs::read_to_string(format!("/proc/{pid}/net/{family}")).unwrap_or_default();
-        for line in table.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let socket = format!("socket:[{}]", fields[9]);
-            if open.iter().any(|(_, target)| *target == socket) {
-                let (own, peer) = (port(fields[1]).unwrap(), port(fields[2]).unwrap());
-                sockets.push(Tcp { listens: fields[3] == TCP_LISTEN, port: own, peer });
-            }
-        }
-    }
+    let mut sockets = all_tcp_sockets(pid);
+    sockets.retain(|tcp| {
+        let name = format!("socket:[{}]", tcp.inode);
+        open.iter().any(|(_, target)| *target == name)
+    });
     sockets
+}
+
+/// Bytes that have come to the other end of this connection, on this machine, and have
+/// not been received there.
+pub fn unread(client: &TcpStream) -> Option<usize> {
+    let ports = (client.peer_addr().unwrap().port(), client.local_addr().unwrap().port());
+    let sockets = all_tcp_sockets(std::process::id());
+    sockets.iter().find(|tcp| (tcp.port, tcp.peer) == ports).map(|tcp| tcp.unread)
 }
 
 /// Resets the connection of a child that is stopped, after an end of file, and waits

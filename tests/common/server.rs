@@ -185,6 +185,22 @@ pub fn is_of_the_end(line: &str) -> bool {
     signal_fits && count.is_some_and(|(n, most)| is_number(n) && is_number(most))
 }
 
+/// What the parent says of a signal that ends it.
+pub fn stop_message(event: &str, signal: i32, children: usize) -> String {
+    let name = match signal {
+        libc::SIGHUP => "HUP",
+        libc::SIGINT => "INT",
+        libc::SIGQUIT => "QUIT",
+        _ => "TERM",
+    };
+    format!("forkline: {event} signal=SIG{name} children={children}/1024\n")
+}
+
+/// The signals that ask for the orderly end.
+pub const STOP_SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// A grace time that no test waits for.
+pub const FOREVER: &str = "86400";
+
 /// The release binary with these arguments, stdout and stderr piped.
 pub fn forkline(args: &[&str]) -> Command {
     let words = command_line(args);
@@ -209,15 +225,29 @@ pub fn command_line(args: &[&str]) -> Vec<String> {
     binary.into_iter().chain(args.iter().copied()).map(String::from).collect()
 }
 
+/// Lets the command make these system calls before it becomes the program.
+pub fn before_exec(
+    command: &mut Command,
+    calls: impl Fn() + Send + Sync + 'static,
+) -> &mut Command {
+    let calls = move || {
+        calls();
+        Ok(())
+    };
+    // SAFETY: system calls are async-signal-safe, and nobody lets it do anything else.
+    unsafe { command.pre_exec(calls) }
+}
+
 /// Starts the command with descriptor `fd` closed, as `fd>&-` does in a shell.
 pub fn close_at_start(command: &mut Command, fd: i32) -> &mut Command {
-    // SAFETY: close is async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            libc::close(fd);
-            Ok(())
-        })
-    }
+    // SAFETY: no pointers.
+    before_exec(command, move || _ = unsafe { libc::close(fd) })
+}
+
+/// Hands a descriptor to the command, as its descriptor 3.
+pub fn hand_over(command: &mut Command, fd: i32) -> &mut Command {
+    // SAFETY: no pointers. A dup2 alone would leave a 3 as it is, to be closed by exec.
+    before_exec(command, move || _ = unsafe { libc::dup2(libc::dup(fd), 3) })
 }
 
 /// What is started from here on does not ignore the signals that a script or
@@ -273,6 +303,11 @@ fn run_for(most: Duration, command: &mut Command) -> Output {
     Output { status, stdout: stdout.bytes(), stderr: stderr.bytes() }
 }
 
+/// What a program has written.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// Runs a tool in the project's directory and returns its stdout.
 pub fn succeeds(command: &mut Command) -> String {
     let output = run_tool(command.current_dir(env!("CARGO_MANIFEST_DIR")));
@@ -293,7 +328,7 @@ pub fn compiled(name: &str) -> PathBuf {
         let mut cc = Command::new(cc);
         cc.args(["-Wall", "-Wextra", "-Werror", "-O2", "-DSERV_PORT=0", "-o"]);
         let output = run(cc.arg(&*new).arg(source));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}", text(&output.stderr));
         fs::rename(&*new, &program).expect("rename");
         done.push(name.into());
     }
@@ -345,7 +380,7 @@ impl Collected {
     }
 
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes()).into_owned()
+        text(&self.bytes())
     }
 
     /// The whole lines so far, without their newlines.

@@ -14,18 +14,16 @@ mod common;
 use common::*;
 use fastrand::Rng;
 use std::ffi::CString;
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::iter::once;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use sys::inet::{Sockaddr, inet_pton, number, split_once};
+use sys::inet::{Sockaddr, inet_pton};
 use sys::print::message;
+use sys::text::{number, split_once};
 
 /// The server's own files. What they use from other files is here in a form for
 /// tests: a message is kept instead of written.
@@ -35,6 +33,7 @@ mod sys {
     mod global;
     pub mod inet;
     pub mod print;
+    pub mod text;
 
     pub mod call {
         use rustix::fd::BorrowedFd;
@@ -62,10 +61,6 @@ mod sys {
 
         pub fn copy(dest: &mut [MaybeUninit<u8>], src: &[u8]) -> usize {
             dest.iter_mut().zip(src).map(|(to, &from)| _ = to.write(from)).count()
-        }
-
-        pub fn memchr(text: &[u8], c: u8) -> Option<usize> {
-            text.iter().position(|&other| other == c)
         }
     }
 }
@@ -606,17 +601,7 @@ fn readable(words: &[Word]) -> String {
 
 /// Calls `test` for the numbers below `n`, on all processors.
 fn each(n: u64, test: impl Fn(u64, &mut Rng) + Sync) {
-    let next = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for _ in processors() {
-            scope.spawn(|| {
-                let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < n);
-                while let Some(i) = take() {
-                    test(i, &mut Rng::with_seed(i));
-                }
-            });
-        }
-    });
+    in_parallel(processors().len(), n as usize, |i| test(i as u64, &mut Rng::with_seed(i as u64)));
 }
 
 /// Runs forkline where it can open nothing: a right command line ends with EMFILE.
@@ -629,7 +614,6 @@ fn answered(words: &[Word], environment: &[Word]) -> (u32, (i32, String, String)
     let mut variables: Vec<Word> =
         environment.iter().map(|variable| [&variable[..], &[0; ROOM]].concat()).collect();
     let mut command = Command::new(program);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let pointers = |texts: &mut dyn Iterator<Item = *const u8>| {
         texts.chain(once(std::ptr::null())).map(|text| text as usize).collect::<Vec<_>>()
     };
@@ -644,7 +628,7 @@ fn answered(words: &[Word], environment: &[Word]) -> (u32, (i32, String, String)
         Err(io::Error::last_os_error())
     };
     // SAFETY: between fork and exec it makes system calls and allocates nothing.
-    let child = unsafe { command.pre_exec(start) }.spawn().expect("forkline starts");
+    let child = unsafe { piped(&mut command).pre_exec(start) }.spawn().expect("forkline starts");
     let pid = child.id();
     let output = child.wait_with_output().expect("wait");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -692,21 +676,10 @@ fn a_server_has_the_settings_of_its_command_line() {
 /// Whether these numbers stand in a row in the memory that the process may write to,
 /// besides its stack (proc(5), maps and mem).
 fn has_in_memory(pid: u32, numbers: &[u32]) -> io::Result<bool> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let memory = File::open(format!("/proc/{pid}/mem"))?;
     let wanted: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
-    for map in maps.lines().filter(|map| map.contains(" rw-p ") && !map.contains("[stack]")) {
-        let (start, rest) = map.split_once('-').expect("a range");
-        let address = |hex: &str| u64::from_str_radix(hex, 16).expect("an address");
-        let (start, end) = (address(start), address(rest.split(' ').next().unwrap()));
-        let mut bytes = vec![0; (end - start) as usize];
-        memory.read_exact_at(&mut bytes, start)?;
-        if bytes.as_chunks::<4>().0.windows(numbers.len()).any(|row| *row.as_flattened() == wanted)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let data = memory(pid, |region| region.starts_with("rw-p ") && !region.contains("[stack]"))?;
+    let mut numbers_of = data.iter().map(|bytes| bytes.as_chunks::<4>().0);
+    Ok(numbers_of.any(|all| all.windows(numbers.len()).any(|row| *row.as_flattened() == wanted)))
 }
 
 // ---------------------------------------------------------------- activation

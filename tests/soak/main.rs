@@ -8,7 +8,6 @@ mod common;
 
 use common::*;
 use std::env;
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -60,7 +59,7 @@ fn soak() {
         let before = footprint(server.pid);
         let tally = run(connections / 2);
         let zombies = children_now(server.pid).len();
-        let [leaked, growth] = footprint(server.pid);
+        let [leaked, growth, _] = footprint(server.pid);
         let (leaked, growth) = (leaked - before[0], growth - before[1]);
         let [served, rude, lost, kills, most] =
             [tally.served, tally.rude, tally.lost, tally.kills, tally.most]
@@ -217,12 +216,4 @@ fn process(pid: u32, parent: u32) -> Option<OwnedFd> {
 fn send(process: &OwnedFd, signal: i32) {
     // SAFETY: the null pointer is allowed.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, 0, 0) };
-}
-
-/// Open descriptors, and resident KiB (proc(5), smaps_rollup).
-fn footprint(pid: u32) -> [isize; 2] {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
-    let line = rollup.lines().find(|line| line.starts_with("Rss:")).expect("Rss");
-    let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    [descriptors(pid).len() as isize, resident]
 }

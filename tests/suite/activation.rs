@@ -8,7 +8,6 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -17,20 +16,7 @@ pub fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{environment} exec \"$@\" {args}"), "sh"]);
     command.args(command_line(&[]));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let fd = socket.as_fd().as_raw_fd();
-    let hand_over = move || {
-        // SAFETY: no pointers. The copy is not closed at exec, unless it is the same.
-        let result = unsafe {
-            match fd {
-                3 => libc::fcntl(3, libc::F_SETFD, 0),
-                _ => libc::dup2(fd, 3),
-            }
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: between fork and exec it makes one system call.
-    unsafe { command.pre_exec(hand_over) };
+    hand_over(piped(&mut command), socket.as_fd().as_raw_fd());
     command
 }
 
@@ -62,7 +48,7 @@ fn a_socket_that_does_not_block_is_no_burden() {
     listener.set_nonblocking(true).expect("O_NONBLOCK");
     let server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
     assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
-    wait_for("it sleeps in accept", || matches!(stat(server.pid), Some(('S', _))));
+    wait_for("it waits in accept", || accepts(server.pid));
     server.has_said_nothing_else();
 }
 
@@ -102,7 +88,7 @@ fn what_is_meant_for_another_process_is_ignored() {
         let server = Server::spawn(&mut activated(&listener, environment, "echo 0"));
         assert_ne!(server.port, port(&listener), "{environment}");
         let output = run(&mut activated(&listener, environment, "echo"));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = text(&output.stderr);
         assert!(said.starts_with("forkline: echo needs a port"), "{environment}: {said}");
     }
 }
@@ -112,7 +98,7 @@ fn what_cannot_be_served_is_named() {
     let refuses = |socket: &dyn AsFd, environment, expected: &str| {
         let output = run(&mut activated(&socket.as_fd(), environment, "echo"));
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+        assert_eq!(text(&output.stderr), expected);
     };
     let two = "LISTEN_PID=$$ LISTEN_FDS=2";
     refuses(&listener(), two, "forkline: LISTEN_FDS is not 1: EINVAL\n");
@@ -157,7 +143,7 @@ fn managers() -> [(UnixDatagram, String, Scratch); 2] {
 fn next_state(manager: &UnixDatagram) -> String {
     let mut state = [0; 100];
     let n = manager.recv(&mut state).expect("a state");
-    String::from_utf8_lossy(&state[..n]).into_owned()
+    text(&state[..n])
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `make compare` and `make grade`: the pairing of C and Rust, the checks, the
 //! verdict on good and bad C, and the page as a browser shows it.
+#[allow(clippy::module_inception)]
 #[path = "../compare/mod.rs"]
 mod compare;
 

@@ -1,7 +1,6 @@
 //! Clients that are slow, silent or gone: each costs its own child, nobody else.
 
 use crate::common::*;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -226,13 +225,8 @@ fn send(mut client: &TcpStream, bytes: &[u8]) {
 /// Processor time used (in clock ticks, proc(5)) and how often it has gone to
 /// sleep, of a process that sleeps now.
 fn at_rest(pid: u32) -> Option<(u64, u64)> {
-    let switches = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let switches = switches.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
-    let switches = switches.split_whitespace().nth(1)?.parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-    let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
-    (fields[0] == "S").then_some((ticks, switches))
+    let switches = status(pid, "voluntary_ctxt_switches").parse().ok()?;
+    (state(pid) == 'S').then_some((ticks(pid)[0], switches))
 }
 
 fn comes_to_rest(pid: u32) -> (u64, u64) {

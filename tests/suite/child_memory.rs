@@ -2,8 +2,7 @@
 //! nothing that the server was told.
 
 use crate::common::*;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::net::TcpStream;
 
 const VARIABLE: &str = "FORKLINE_TEST_VARIABLE";
 const VALUE: &str = "a value that only its owner knows";
@@ -11,39 +10,12 @@ const VALUE: &str = "a value that only its owner knows";
 const ARGUMENT: &str = "--bind=0::ffff:127.0.0.1";
 
 /// A server that was told these, and a client with its child.
-fn start() -> (Server, std::net::TcpStream, u32) {
+fn start() -> (Server, TcpStream, u32) {
     let server = Server::spawn(forkline(&["-v", ARGUMENT, "echo", "0"]).env(VARIABLE, VALUE));
     let client = server.connect();
     assert_eq!(say(&client, LINE), LINE);
     let child = server.wait_for_children(1)[0];
     (server, client, child)
-}
-
-/// The regions of a process's memory: from, to, and the rest of the line (proc(5),
-/// maps). The kernel's page with old system calls is in every process.
-fn regions(pid: u32) -> Vec<(u64, u64, String)> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("maps");
-    let regions = maps.lines().filter(|line| !line.ends_with("[vsyscall]")).map(|line| {
-        let (range, rest) = line.split_once(' ').expect("a region");
-        let (from, to) = range.split_once('-').expect("a range");
-        let address = |text| u64::from_str_radix(text, 16).expect("an address");
-        (address(from), address(to), rest.to_owned())
-    });
-    regions.collect()
-}
-
-/// All of its memory that can be read.
-fn memory(pid: u32) -> Vec<u8> {
-    let file = File::open(format!("/proc/{pid}/mem")).expect("mem");
-    let mut memory = Vec::new();
-    for (from, to, _) in regions(pid) {
-        let mut region = vec![0; (to - from) as usize];
-        // The kernel's variables cannot be read like this.
-        if file.read_exact_at(&mut region, from).is_ok() {
-            memory.extend(region);
-        }
-    }
-    memory
 }
 
 #[test]
@@ -69,12 +41,15 @@ fn a_child_knows_neither_arguments_nor_environment() {
         return;
     }
     let (server, _client, child) = start();
-    if let Err(error) = File::open(format!("/proc/{child}/mem")) {
-        return skipped(&format!("no look into a child's memory: {error}"));
-    }
+    let contents = |pid| memory(pid, |_| true).map(|regions| regions.concat());
+    let (of_parent, of_child) = match (contents(server.pid), contents(child)) {
+        (Ok(parent), Ok(child)) => (parent, child),
+        (Err(error), _) | (_, Err(error)) => {
+            return skipped(&format!("no look into a process's memory: {error}"));
+        }
+    };
     let contains =
         |memory: &[u8], text: &str| memory.windows(text.len()).any(|part| part == text.as_bytes());
-    let (of_parent, of_child) = (memory(server.pid), memory(child));
     for text in [VARIABLE, VALUE, ARGUMENT, "PATH="] {
         assert!(contains(&of_parent, text), "the parent has no {text}");
         assert!(!contains(&of_child, text), "the child has {text}");

@@ -9,6 +9,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+#[test]
+fn at_the_cap_clients_wait_for_a_place() {
+    let server = Server::start(&["-v", "-c", "2", "echo", "0"]);
+    let mut clients: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write_all(b"a line\n").expect("send");
+    }
+    server.wait_for_children(2);
+    for client in clients {
+        assert_eq!(receive(&client, 7), b"a line\n");
+        assert!(children_at_once(server.pid) <= 2);
+    }
+    assert_counts(&server, 5, 2);
+}
+
+/// Each connection is told once, with a number of children up to `most`, and
+/// after the last end there is none.
+fn assert_counts(server: &Server, connections: usize, most: usize) {
+    let ends = || server.stderr.lines().iter().filter(|line| line.contains(" end ")).count();
+    wait_for("the last end is told", || ends() == connections);
+    let lines = server.stderr.lines();
+    let count = |line: &str| {
+        let (_, count) = line.rsplit_once(" children=").expect("a count");
+        let (taken, of) = count.split_once('/').expect("n/max");
+        assert_eq!(of, most.to_string());
+        taken.parse::<usize>().expect("a number")
+    };
+    let accepts: Vec<_> = lines.iter().filter(|line| line.contains(" accept ")).collect();
+    assert_eq!(accepts.len(), connections);
+    assert!(accepts.iter().all(|line| (1..=most).contains(&count(line))));
+    let ends: Vec<_> = lines.iter().filter(|line| line.contains(" end ")).collect();
+    assert_eq!(ends.len(), connections);
+    assert_eq!(count(ends.last().unwrap()), 0);
+}
+
 const CAP: usize = 16;
 
 /// Sixteen are served and sixteen wait for them to end, all in one instant.

@@ -49,6 +49,8 @@ pub fn catch_signals() {
     }
     // A write past the file size limit then is an error.
     signal(libc::SIGXFSZ, SIG_IGN);
+    // In the background of a terminal with `stty tostop`, a write would stop the server.
+    signal(libc::SIGTTOU, SIG_IGN);
 }
 
 /// The parent goes to the next stage, a child ends.
@@ -95,7 +97,7 @@ pub fn is_stopping() -> bool {
 
 /// Waits for the children, stage by stage, and ends the program.
 pub fn drain() -> ! {
-    notify::notify("STOPPING=1");
+    notify::stopping();
     loop {
         let stage = STAGE.get();
         let (event, signal, seconds) = match stage {

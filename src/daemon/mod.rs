@@ -35,7 +35,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     end::LISTENFD.set(listenfd.as_raw_fd());
     sys::reopen_terminal();
     sys::close_all_but(listenfd);
-    notify::connect(env);
+    let manager = notify::connect(env);
     fault::tell_unserved();
     confine::confine();
     let name = match service {
@@ -43,7 +43,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
         Service::Rot13 => "rot13",
     };
     message().str(name).str(" listening on ").addr(&addr).end();
-    notify::notify("READY=1");
+    notify::ready(manager);
 }
 
 /// accept(2). It refuses a client whose source has as many children as it may have. It

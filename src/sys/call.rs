@@ -83,7 +83,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
 }
 
 /// Connects a datagram socket to the one at `path`, or, if that begins with `@`, to the
-/// abstract one of that name (connect(2), unix(7)). It does not block.
+/// abstract one of that name (connect(2), unix(7)).
 pub fn connect(path: &[u8]) -> Result<Fd> {
     let mut addr = [MaybeUninit::uninit(); size_of::<libc::sockaddr_un>()];
     let len = 2 + copy(&mut addr[2..], path);
@@ -152,30 +152,30 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
 }
 
-/// Writes `text` unless that would block; whether all of it was written
-/// (pwritev2(2), RWF_NOWAIT).
-pub fn write_now(fd: Fd, text: &[u8]) -> bool {
+/// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
+/// RWF_NOWAIT).
+pub fn write_now(fd: Fd, text: &[u8]) -> usize {
     let iovec = [text.as_ptr() as usize, text.len()];
     let (number, iovec) = (fd.as_raw_fd() as usize, &raw const iovec as usize);
     // The offset -1 means the current file position.
     let args = [number, iovec, 1, usize::MAX, 0, libc::RWF_NOWAIT as usize];
     // SAFETY: the kernel reads one `struct iovec` and the text.
-    match ret(unsafe { syscall(libc::SYS_pwritev2, args) }) {
+    let written = match ret(unsafe { syscall(libc::SYS_pwritev2, args) }) {
         // Not every file can tell whether it would block.
-        Err(_) if can_write(fd, false) => retry_on_intr(|| write(fd, text)) == Ok(text.len()),
-        written => written == Ok(text.len()),
-    }
+        Err(_) if can_write(fd, 0) => retry_on_intr(|| write(fd, text)),
+        written => written,
+    };
+    written.unwrap_or(0)
 }
 
-/// Whether a write would not block (poll(2), POLLOUT). With `wait` it returns
-/// when that is so.
-pub fn can_write(fd: Fd, wait: bool) -> bool {
+/// Waits for at most so many seconds until a write would not block; whether that is so
+/// (poll(2), POLLOUT).
+pub fn can_write(fd: Fd, seconds: u64) -> bool {
     let mut pollfd = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    let mut now = [0u64; 2];
-    let time = if wait { 0 } else { &raw mut now as usize };
-    // SAFETY: the kernel reads and writes one `pollfd`, and the time if there is
-    // one.
-    unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time, 0, 0]) != 0 }
+    let mut time = [seconds, 0];
+    let args = [&raw mut pollfd as usize, 1, &raw mut time as usize, 0, 0];
+    // SAFETY: the kernel reads and writes one `pollfd` and the time, which is two words.
+    unsafe { syscall(libc::SYS_ppoll, args) != 0 }
 }
 
 /// Bytes that the peer has acknowledged, and whether it has more to acknowledge

@@ -16,11 +16,13 @@ pub struct Line {
     text: [MaybeUninit<u8>; CAPACITY],
 }
 
-/// Messages that could not be written since the last one.
+/// Twice the messages that could not be written since the last one, and 1 more if
+/// one of them was cut short: the next begins with a newline.
 static LOST: Global<usize> = Global::new(0);
 
-/// What a message to the operator begins with.
-const PREFIX: &str = "forkline: ";
+/// What a message to the operator begins with. The newline is for a message behind one
+/// that was cut short.
+const PREFIX: &str = "\nforkline: ";
 
 /// A message to the operator: a line with room for the prefix. `end` writes it.
 #[inline(always)]
@@ -102,10 +104,12 @@ impl Line {
         copy(&mut self.text, PREFIX.as_bytes());
         let lost = LOST.get();
         if lost > 0 {
-            self.str(" lost=").num(lost);
+            self.str(" lost=").num(lost / 2);
         }
-        let written = write_now(STDERR, self.str("\n").text());
-        LOST.set(if written { 0 } else { lost + 1 });
+        let text = self.str("\n").text();
+        let text = text.get(!lost & 1..).unwrap_or_default();
+        let written = write_now(STDERR, text);
+        LOST.set(if written == text.len() { 0 } else { (lost + 2) | (written > 0) as usize });
     }
 
     fn text(&self) -> &[u8] {
@@ -117,7 +121,7 @@ impl Line {
     /// block; what a short write leaves is lost, as after an error.
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
-            can_write(STDOUT, true);
+            can_write(STDOUT, 3600);
         }
         self.len = 0;
     }

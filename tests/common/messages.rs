@@ -20,16 +20,14 @@ pub const REASONS: [&str; 6] = ["eof", "idle", "stop", "reset", "signal", "fault
 pub const CALLS: [&str; 3] = ["accept", "fork", "NOTIFY_SOCKET"];
 
 /// The other lines. A word in capitals stands for a value, see `FORMS`.
-pub const SENTENCES: [&str; 22] = [
+pub const SENTENCES: [&str; 20] = [
     "SERVICE listening on ADDRESS",
     "bind ADDRESS: ERROR",
     "socket ADDRESS: ERROR",
     "listen: ERROR",
     "accept: ERROR",
     "getsockname: ERROR",
-    "setgroups: ERROR",
-    "setresgid: ERROR",
-    "setresuid: ERROR",
+    "change of user: ERROR",
     "serving without seccomp: ERROR",
     "LISTEN_FDS: ERROR",
     "LISTEN_FDS is not 1: ERROR",
@@ -57,7 +55,7 @@ const FORMS: [(&str, IsValue); 5] = [
 ];
 
 /// The errors that have a name here (src/sys/errno.rs), and some a meaning.
-const ERRORS: [(u32, &str); 20] = [
+const ERRORS: [(u32, &str); 22] = [
     (1, "EPERM"),
     (2, "ENOENT"),
     (9, "EBADF"),
@@ -69,10 +67,12 @@ const ERRORS: [(u32, &str); 20] = [
     (24, "EMFILE"),
     (38, "ENOSYS"),
     (88, "ENOTSOCK"),
+    (91, "EPROTOTYPE"),
     (95, "EOPNOTSUPP"),
     (97, "EAFNOSUPPORT (address family not supported)"),
     (98, "EADDRINUSE (address already in use)"),
     (99, "EADDRNOTAVAIL (address not available)"),
+    (103, "ECONNABORTED"),
     (105, "ENOBUFS"),
     (107, "ENOTCONN"),
     (110, "ETIMEDOUT"),

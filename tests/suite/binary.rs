@@ -103,6 +103,8 @@ const PARENT: &[&str] = &[
     "rt_sigaction(SIGHUP, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
     // Not the C's: a report that a file cannot hold is an error.
     "rt_sigaction(SIGXFSZ, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
+    // Not the C's: a terminal does not stop it.
+    "rt_sigaction(SIGTTOU, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
     "rt_sigaction(SIGCHLD, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
     // Not the C's: a send to a closed connection is an error.
     "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",

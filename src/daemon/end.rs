@@ -135,7 +135,7 @@ pub fn waitpid() -> i32 {
     match wait(WaitOptions::NOHANG) {
         Ok(Some((pid, status))) => {
             if let Some(client) = children::remove(pid) {
-                log::ended(pid, &client, status);
+                log::ended(pid, client, status);
             }
             pid.as_raw_pid()
         }

@@ -22,8 +22,8 @@ pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
     }
 }
 
-/// Tells the call that failed, and why.
-fn tell(Fault(call, addr, e): Fault) {
+/// Logs the call that failed, and why.
+fn log(Fault(call, addr, e): Fault) {
     let mut line = message();
     line.str(call);
     if addr.family != 0 {
@@ -32,10 +32,10 @@ fn tell(Fault(call, addr, e): Fault) {
     line.str(": ").strerror(e.raw_os_error()).end();
 }
 
-/// The C's `error_`: tells the call that failed first, and ends the program.
+/// The C's `error_`: logs the call that failed first, and ends the program.
 pub fn error_() -> ! {
     if let Some(fault) = FAULT.get() {
-        tell(fault);
+        log(fault);
     }
     sys::_exit(1)
 }
@@ -46,9 +46,9 @@ pub fn die(call: &'static str, e: Errno) -> ! {
     error_()
 }
 
-/// Tells why IPv6 is not served, unless the machine lacks it.
-pub fn tell_unserved() {
+/// Logs why IPv6 is not served, unless the machine lacks it.
+pub fn log_unserved() {
     if let Some(fault) = FAULT.get().filter(|&fault| !lacks_family(fault)) {
-        tell(fault);
+        log(fault);
     }
 }

@@ -43,17 +43,17 @@ fn permit(kind: Kind) -> Option<u32> {
 
 /// A call of the parent failed, and this client, if there is one, is not served.
 pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
-    if let Some(suppressed) = permit(kind) {
+    if let Some(n) = permit(kind) {
         let mut line = message();
         line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
-        line.client(client).suppressed(suppressed).end();
+        line.client(client).suppressed(n).end();
     }
 }
 
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
-    if let Some(suppressed) = permit(Kind::Refuse) {
-        message().str("refuse").client(client).suppressed(suppressed).end();
+    if let Some(n) = permit(Kind::Refuse) {
+        message().str("refuse").client(client).suppressed(n).end();
     }
 }
 
@@ -75,15 +75,15 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
         (_, libc::ECONNRESET | libc::EPIPE) => ("reset", None),
         _ => ("fault error=", Some(Kind::Fault)),
     };
-    let suppressed = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
-    let Some(suppressed) = suppressed else { return };
+    let permitted = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
+    let Some(n) = permitted else { return };
     let mut line = message();
     line.str("end").pid(pid).client(client).str(" reason=").str(reason);
     if kind.is_some() {
         let names = if signal.is_some() { SIGNALS } else { ERRORS };
         line.name(names, signal.unwrap_or(errno));
     }
-    line.children().suppressed(suppressed).end();
+    line.children().suppressed(n).end();
 }
 
 /// The end of the server has begun or goes on, for `signal` or, if that is 0,

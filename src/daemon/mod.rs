@@ -31,12 +31,11 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// tells the service manager.
 pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     let addr = sys::getsockname(listenfd).unwrap_or_else(|e| fault::die("getsockname", e));
-    listen::keep_alive(listenfd);
     end::LISTENFD.set(listenfd.as_raw_fd());
     sys::reopen_terminal();
     sys::close_all_but(listenfd);
     let manager = notify::connect(env);
-    fault::tell_unserved();
+    fault::log_unserved();
     confine::confine();
     let name = match service {
         Service::Echo => "echo",
@@ -64,7 +63,7 @@ pub fn accept(listenfd: Fd) -> Fd {
                 return connfd;
             }
             Ok(connfd) => {
-                log::refused(&TABLE.client.get());
+                log::refused(children::client());
                 sys::close(connfd);
             }
             Err(_) if end::is_stopping() => end::drain(),
@@ -87,11 +86,11 @@ pub fn fork() -> i32 {
         }
         Ok(Some(pid)) => {
             children::add(pid);
-            log::accepted(pid, &TABLE.client.get());
+            log::accepted(pid, children::client());
             pid.as_raw_pid()
         }
         Err(e) => {
-            log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
+            log::failed(log::Kind::Fork, "fork", e, children::client());
             -1
         }
     }

@@ -1,4 +1,4 @@
-//! What the service manager is told (sd_notify(3)).
+//! Messages to the service manager (sd_notify(3)).
 
 use super::log::{Kind, failed};
 use crate::sys::{self, Fd, Global, Sockaddr, Strings};

@@ -126,8 +126,7 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
     let number = |least, most| typed_number(name, value, least, most);
     match letter {
         b'b' => HOST.set(inet_pton(value).unwrap_or_else(|| {
-            wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
-            sys::_exit(2)
+            usage(wrong_value(&mut message(), name, value).str("not a numeric IP address"))
         })),
         b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
         b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
@@ -156,8 +155,7 @@ fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
         _ => {
             let mut line = message();
             wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
-            line.str(" to ").num(most as usize).end();
-            sys::_exit(2)
+            usage(line.str(" to ").num(most as usize))
         }
     }
 }
@@ -167,7 +165,12 @@ fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Lin
 }
 
 fn wrong(what: &str, typed: &[u8]) -> ! {
-    message().str(what).typed(typed).end();
+    usage(message().str(what).typed(typed))
+}
+
+/// Ends the program with this message.
+fn usage(line: &mut Line) -> ! {
+    line.str("; try --help").end();
     sys::_exit(2)
 }
 

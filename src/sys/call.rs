@@ -152,6 +152,17 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
 }
 
+/// Whether a socket has TCP keep-alive (getsockopt(2), SO_KEEPALIVE).
+pub fn keeps_alive(fd: Fd) -> bool {
+    let (mut on, mut len) = (0u32, 4u32);
+    let (fd, level) = (fd.as_raw_fd() as usize, libc::SOL_SOCKET as usize);
+    let (option, on_at, len_at) =
+        (libc::SO_KEEPALIVE as usize, &raw mut on as usize, &raw mut len as usize);
+    // SAFETY: the kernel writes at most `len` bytes of `on`, and `len`.
+    unsafe { syscall(libc::SYS_getsockopt, [fd, level, option, on_at, len_at]) };
+    on != 0
+}
+
 /// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
 /// RWF_NOWAIT).
 pub fn write_now(fd: Fd, text: &[u8]) -> usize {

@@ -1,5 +1,5 @@
 //! Names of errors and signals, like strerrorname_np(3), for those that are usual
-//! here. Others are told by their numbers.
+//! here. Others are numbers.
 
 use super::print::Line;
 use super::text::{number, split_once};

@@ -99,7 +99,7 @@ impl Line {
     }
 
     /// Writes the line to standard error. It does not wait for a reader: a message
-    /// that does not fit is lost, and the next one tells how many were.
+    /// that does not fit is lost, and the next one says how many were.
     pub fn end(&mut self) {
         copy(&mut self.text, PREFIX.as_bytes());
         let lost = LOST.get();

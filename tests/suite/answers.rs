@@ -13,7 +13,7 @@ const ROT13_LIMIT: usize = 4096; // MAX_LINE
 const ROT13_C_HOLDS: usize = 4097;
 
 /// On both sides of every length at which something changes: the services'
-/// limits, the C's buffer, forkline's of 128 KiB.
+/// limits, the buffer of the C's reader, and some long ones.
 const LENGTHS: [usize; 16] = [
     0, 1, 1022, 1023, 1024, 1025, 4095, 4096, 4097, 4098, 8191, 8192, 8193, 131_071, 131_072,
     131_073,

@@ -93,7 +93,7 @@ fn the_grace_time_ends_for_a_client_who_never_stops_sending() {
     keep_buffer_small(&client);
     let (end, error) = thread::scope(|scope| {
         // It reads too slowly for its child to catch up: in the grace time at most 100
-        // KB, while the child has more than that in its buffer of 128 KiB.
+        // KB, while more than that waits in its receive queue.
         let reader = scope.spawn(|| {
             let mut piece = [0; 512];
             loop {

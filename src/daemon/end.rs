@@ -39,7 +39,7 @@ pub const NOTHING: u64 = 0;
 pub fn catch_signals() {
     PARENT.set(getpid().as_raw_pid());
     sys::sigmask(PARENT_BLOCKS);
-    sys::sigaltstack(0);
+    sys::enable_sigaltstack();
     for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
         let before = signal(signum, Some(stop_handler));
         // nohup(1) ignores it for the program that it starts.

@@ -2,7 +2,7 @@
 
 use super::fault::{die, keep};
 use super::options::{HOST, REUSE_PORT};
-use crate::sys::{self, Fd, Sockaddr, Strings, number};
+use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::getpid;
@@ -34,7 +34,7 @@ pub fn setsockopt(fd: Fd, level: i32, optname: i32, optval: u32) {
 
 /// bind(2); whether it succeeded.
 pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
-    sys::bind(fd, addr).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
+    rustix::net::bind(fd, &Address(addr)).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
 }
 
 /// listen(2). A failure ends the program.

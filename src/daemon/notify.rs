@@ -4,9 +4,10 @@ use super::log::{Kind, failed};
 use crate::sys::{self, Fd, Global, Sockaddr, Strings};
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, Result, write};
+use rustix::thread::Timespec;
 
-/// Seconds that the start waits for room in the manager's queue.
-const LONGEST_WAIT: u64 = 5;
+/// How long the start waits for room in the manager's queue.
+const LONGEST_WAIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// The socket to the service manager, or 0 if there is none.
 static SOCKET: Global<i32> = Global::new(0);
@@ -24,7 +25,7 @@ pub fn ready(manager: Option<Result<Fd>>) {
         SOCKET.set(fd.as_raw_fd());
         loop {
             match write(fd, b"READY=1") {
-                Err(Errno::AGAIN) if sys::can_write(fd, LONGEST_WAIT) => {}
+                Err(Errno::AGAIN) if sys::poll_out(fd, Some(&LONGEST_WAIT)) => {}
                 told => break told,
             }
         }

@@ -7,8 +7,10 @@ use super::mem::copy;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
-use rustix::io::{Errno, Result, retry_on_intr, write};
+use rustix::io::{Errno, IoSlice, ReadWriteFlags, Result, pwritev2, retry_on_intr, write};
+use rustix::net::addr::{SocketAddrArg, SocketAddrOpaque};
 use rustix::process::Pid;
 use rustix::termios::isatty;
 
@@ -39,10 +41,9 @@ fn ret(value: usize) -> Result<usize> {
 /// fork(2): the child's pid in the parent, nothing in the child. It is made as
 /// clone(2), which every architecture has.
 pub fn fork() -> Result<Option<Pid>> {
-    let args = [libc::SIGCHLD as usize, 0];
     // SAFETY: there is one thread. Without a new stack the child goes on with
     // a copy of this one. The kernel reads no other argument without a flag for it.
-    let pid = ret(unsafe { syscall(libc::SYS_clone, args) })?;
+    let pid = ret(unsafe { syscall(libc::SYS_clone, [libc::SIGCHLD as usize, 0]) })?;
     Ok(Pid::from_raw(pid as i32))
 }
 
@@ -74,12 +75,14 @@ pub fn socket(domain: c_int, kind: c_int) -> Result<Fd> {
     }
 }
 
-/// bind(2)
-pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
-    let args = [fd.as_raw_fd() as usize, &raw const *addr as usize, size_of_val(addr)];
-    // SAFETY: the kernel reads the address, whose size is given last.
-    ret(unsafe { syscall(libc::SYS_bind, args) })?;
-    Ok(())
+/// An address for bind(2) or connect(2), as the kernel has it.
+pub struct Address<'a, T: ?Sized>(pub &'a T);
+
+// SAFETY: the kernel reads the address, whose size is given last.
+unsafe impl<T: ?Sized> SocketAddrArg for Address<'_, T> {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, u32) -> R) -> R {
+        f((&raw const *self.0).cast(), size_of_val(self.0) as u32)
+    }
 }
 
 /// Connects a datagram socket to the one at `path`, or, if that begins with `@`, to the
@@ -95,10 +98,8 @@ pub fn connect(path: &[u8]) -> Result<Fd> {
         addr[2].write(0);
     }
     let fd = socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)?;
-    let args = [fd.as_raw_fd() as usize, addr.as_ptr() as usize, len];
-    // SAFETY: the kernel reads `len` bytes, which have been written.
-    ret(unsafe { syscall(libc::SYS_connect, args) }).inspect_err(|_| close(fd))?;
-    Ok(fd)
+
+    rustix::net::connect(fd, &Address(&addr[..len])).inspect_err(|_| close(fd)).map(|()| fd)
 }
 
 /// accept(2). It stores the client's address.
@@ -144,7 +145,6 @@ fn store_addr(number: c_long, fd: Fd, addr: &Cell<Sockaddr>) -> usize {
 
 /// setsockopt(2), for an option that is an int or a structure of ints. An error
 /// is ignored, as in the C.
-#[inline(never)]
 pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
     let (start, len) = (value.as_ptr() as usize, size_of_val(value));
@@ -166,44 +166,34 @@ pub fn keeps_alive(fd: Fd) -> bool {
 /// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
 /// RWF_NOWAIT).
 pub fn write_now(fd: Fd, text: &[u8]) -> usize {
-    let iovec = [text.as_ptr() as usize, text.len()];
-    let (number, iovec) = (fd.as_raw_fd() as usize, &raw const iovec as usize);
     // The offset -1 means the current file position.
-    let args = [number, iovec, 1, usize::MAX, 0, libc::RWF_NOWAIT as usize];
-    // SAFETY: the kernel reads one `struct iovec` and the text.
-    let written = match ret(unsafe { syscall(libc::SYS_pwritev2, args) }) {
+    let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         // Not every file can tell whether it would block.
-        Err(_) if can_write(fd, 0) => retry_on_intr(|| write(fd, text)),
+        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
         written => written,
     };
     written.unwrap_or(0)
 }
 
-/// Waits for at most so many seconds until a write would not block; whether that is so
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// Waits until a write would not block, at most for `timeout`; whether that is so
 /// (poll(2), POLLOUT).
-pub fn can_write(fd: Fd, seconds: u64) -> bool {
-    let mut pollfd = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    let mut time = [seconds, 0];
-    let args = [&raw mut pollfd as usize, 1, &raw mut time as usize, 0, 0];
-    // SAFETY: the kernel reads and writes one `pollfd` and the time, which is two words.
-    unsafe { syscall(libc::SYS_ppoll, args) != 0 }
+pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
+    !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
 }
 
 /// Bytes that the peer has acknowledged, and whether it has more to acknowledge
 /// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
 pub fn acknowledged(fd: Fd) -> (u64, bool) {
     // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
-    let mut info = MaybeUninit::<[u64; 19]>::uninit();
+    let mut info = [0u64; 19];
     let mut len = size_of_val(&info);
     let (fd, at, len_at) =
         (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
     let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
     // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
-    if unsafe { syscall(libc::SYS_getsockopt, args) } != 0 || len < size_of_val(&info) {
-        return (0, false);
-    }
-    // SAFETY: the kernel has written all of it.
-    let info = unsafe { info.assume_init_ref() };
+    unsafe { syscall(libc::SYS_getsockopt, args) };
     // Word 15 is tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked
     // and tcpi_notsent_bytes.
     (info[15], (info[3] | info[18]) as u32 != 0)
@@ -265,6 +255,5 @@ pub fn seccomp(filter: &[libc::sock_filter]) -> Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
     // SAFETY: the kernel reads `program` and the filter, whose length it gives.
-    ret(unsafe { syscall(libc::SYS_seccomp, [mode, 0, &raw const program as usize]) })?;
-    Ok(())
+    ret(unsafe { syscall(libc::SYS_seccomp, [mode, 0, &raw const program as usize]) }).map(|_| ())
 }

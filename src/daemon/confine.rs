@@ -27,7 +27,9 @@ pub fn confine() {
             .and_then(|()| set_capabilities(None, none))
             .unwrap_or_else(|e| die("change of user", e));
     }
-    sys::dont_fork_beyond((&raw const TABLE).cast());
+    if !sys::dont_fork_beyond((&raw const TABLE).cast()) {
+        message().str("serving without MADV_DONTFORK").end();
+    }
     if let Err(e) = set_no_new_privs(true).and_then(|()| sys::seccomp(&CODE)) {
         message().str("serving without seccomp: ").strerror(e.raw_os_error()).end();
     }

@@ -24,7 +24,7 @@ pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
 
 /// Logs the call that failed, and why.
 fn log(Fault(call, addr, e): Fault) {
-    let mut line = message();
+    let line = message();
     line.str(call);
     if addr.family != 0 {
         line.str(" ").addr(&addr);

@@ -44,7 +44,7 @@ fn permit(kind: Kind) -> Option<u32> {
 /// A call of the parent failed, and this client, if there is one, is not served.
 pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
     if let Some(n) = permit(kind) {
-        let mut line = message();
+        let line = message();
         line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
         line.client(client).suppressed(n).end();
     }
@@ -77,7 +77,7 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     };
     let permitted = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
     let Some(n) = permitted else { return };
-    let mut line = message();
+    let line = message();
     line.str("end").pid(pid).client(client).str(" reason=").str(reason);
     if kind.is_some() {
         let names = if signal.is_some() { SIGNALS } else { ERRORS };
@@ -89,7 +89,7 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
 /// The end of the server has begun or goes on, for `signal` or, if that is 0,
 /// because the time is over.
 pub fn stopping(event: &str, signal: c_int) {
-    let mut line = message();
+    let line = message();
     line.str(event);
     if signal != 0 {
         line.str(" signal=").name(SIGNALS, signal);

@@ -126,7 +126,7 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
     let number = |least, most| typed_number(name, value, least, most);
     match letter {
         b'b' => HOST.set(inet_pton(value).unwrap_or_else(|| {
-            usage(wrong_value(&mut message(), name, value).str("not a numeric IP address"))
+            usage(wrong_value(message(), name, value).str("not a numeric IP address"))
         })),
         b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
         b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
@@ -153,8 +153,8 @@ fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
     match number(value, most) {
         Some(n) if n >= least => n,
         _ => {
-            let mut line = message();
-            wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
+            let line = message();
+            wrong_value(line, name, value).str("not a number from ").num(least as usize);
             usage(line.str(" to ").num(most as usize))
         }
     }

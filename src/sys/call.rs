@@ -239,15 +239,18 @@ static FIRST: u8 = 0;
 /// Lets children have the program and its memory below `end`, and nothing else:
 /// not the arguments, the environment and what lies from `end` on (madvise(2),
 /// MADV_DONTFORK).
-pub fn dont_fork_beyond(end: *const u8) {
+pub fn dont_fork_beyond(end: *const u8) -> bool {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    for (from, len) in [(0, start), (end, isize::MAX as usize - end)] {
-        // SAFETY: it changes no memory of this process, and its children use nothing
-        // there. It fails with ENOMEM where nothing is mapped, and does the rest.
-        unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
-    }
+    let dont_fork = |from, len| {
+        let args = [from, len, libc::MADV_DONTFORK as usize];
+        // SAFETY: it changes no memory of this process, and its children use nothing there.
+        let done = ret(unsafe { syscall(libc::SYS_madvise, args) });
+        // ENOMEM: somewhere nothing is mapped. The rest is done.
+        matches!(done, Ok(_) | Err(Errno::NOMEM))
+    };
+    dont_fork(0, start) & dont_fork(end, isize::MAX as usize - end)
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

@@ -24,10 +24,18 @@ static LOST: Global<usize> = Global::new(0);
 /// that was cut short.
 const PREFIX: &str = "\nforkline: ";
 
+/// The message that is being written. Only the parent has it, since it names clients
+/// (link.ld).
+// SAFETY: it is all zeros, as `.bss` is.
+#[unsafe(link_section = ".bss.parent.message")]
+static mut MESSAGE: Line = Line { len: 0, text: [MaybeUninit::new(0); _] };
+
 /// A message to the operator: a line with room for the prefix. `end` writes it.
-#[inline(always)]
-pub fn message() -> Line {
-    Line { len: PREFIX.len(), text: [MaybeUninit::uninit(); CAPACITY] }
+pub fn message() -> &'static mut Line {
+    // SAFETY: there is one at a time, since no handler runs while one is being written.
+    let line = unsafe { &mut *(&raw mut MESSAGE) };
+    line.len = PREFIX.len();
+    line
 }
 
 impl Line {

@@ -188,14 +188,12 @@ fn urgent_data_is_answered_in_its_place() {
         let mut client = server.connect();
         client.write_all(lines[0]).expect("send");
         // SAFETY: one byte.
-        let sent = unsafe {
-            libc::send(client.as_raw_fd(), lines[1].as_ptr().cast(), 1, libc::MSG_OOB)
-        };
+        let sent =
+            unsafe { libc::send(client.as_raw_fd(), lines[1].as_ptr().cast(), 1, libc::MSG_OOB) };
         assert_eq!(sent, 1);
         assert_eq!(exchange(client, lines[2]), lines.concat());
     }
 }
-
 
 #[test]
 fn disconnects_before_the_first_byte() {

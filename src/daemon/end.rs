@@ -40,12 +40,13 @@ pub fn catch_signals() {
     PARENT.set(getpid().as_raw_pid());
     sys::sigmask(PARENT_BLOCKS);
     sys::enable_sigaltstack();
-    for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
-        let before = signal(signum, Some(stop_handler));
-        // nohup(1) ignores it for the program that it starts.
-        if signum == SIGHUP && before == libc::SIG_IGN {
-            signal(SIGHUP, SIG_IGN);
-        }
+    let catch = |signum| signal(signum, Some(stop_handler));
+    catch(SIGTERM);
+    catch(SIGINT);
+    catch(SIGQUIT);
+    // nohup(1) ignores it for the program that it starts.
+    if catch(SIGHUP) == libc::SIG_IGN {
+        signal(SIGHUP, SIG_IGN);
     }
     // A write past the file size limit then is an error.
     signal(libc::SIGXFSZ, SIG_IGN);

@@ -1,7 +1,7 @@
 //! How the listening socket comes about: opened here, or handed over.
 
 use super::fault::{die, keep};
-use super::options::{HOST, REUSE_PORT};
+use super::options::{HOSTS, REUSE_PORT};
 use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -10,10 +10,7 @@ use rustix::process::getpid;
 /// getaddrinfo(3): the addresses to try. Without `-b` these are `[::]`, which is every
 /// address of both families, and then `0.0.0.0`, in case `[::]` cannot be bound.
 pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
-    let host = HOST.get();
-    let hosts =
-        if host.family == 0 { [Sockaddr::ANY6, Sockaddr::ANY] } else { [host, Sockaddr::NONE] };
-    hosts.into_iter().filter(|host| host.family != 0).map(move |host| host.with_port(port))
+    HOSTS.iter().map(move |host| host.get().with_port(port)).filter(|host| host.family != 0)
 }
 
 /// socket(2), with the options that the command line asks for.
@@ -75,7 +72,9 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
 /// that is handed over with keep-alive has times of its own.
 fn set_inherited(listenfd: Fd) {
     setsockopt(listenfd, SOL_SOCKET, libc::SO_OOBINLINE, 1);
-    if !sys::keeps_alive(listenfd) {
+    let mut on = [0];
+    sys::getsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, &mut on);
+    if on == [0] {
         setsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, 1);
         setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPIDLE, 60);
         setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPINTVL, 20);

@@ -42,7 +42,7 @@ fn permit(kind: Kind) -> Option<u32> {
 }
 
 /// A call of the parent failed, and this client, if there is one, is not served.
-pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
+pub fn failed(kind: Kind, call: &str, e: Errno, client: Option<&Sockaddr>) {
     if let Some(n) = permit(kind) {
         let line = message();
         line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
@@ -53,14 +53,14 @@ pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
     if let Some(n) = permit(Kind::Refuse) {
-        message().str("refuse").client(client).suppressed(n).end();
+        message().str("refuse").client(Some(client)).suppressed(n).end();
     }
 }
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
     if VERBOSE.get() {
-        message().str("accept").pid(pid).client(client).children().end();
+        message().str("accept").pid(pid).client(Some(client)).children().end();
     }
 }
 
@@ -78,7 +78,7 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     let permitted = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
     let Some(n) = permitted else { return };
     let line = message();
-    line.str("end").pid(pid).client(client).str(" reason=").str(reason);
+    line.str("end").pid(pid).client(Some(client)).str(" reason=").str(reason);
     if kind.is_some() {
         let names = if signal.is_some() { SIGNALS } else { ERRORS };
         line.name(names, signal.unwrap_or(errno));
@@ -102,11 +102,11 @@ impl Line {
         self.str(" pid=").num(pid.as_raw_pid() as usize)
     }
 
-    fn client(&mut self, client: &Sockaddr) -> &mut Self {
-        if client.family != 0 {
-            self.str(" client=").addr(client);
+    fn client(&mut self, client: Option<&Sockaddr>) -> &mut Self {
+        match client {
+            Some(client) => self.str(" client=").addr(client),
+            None => self,
         }
-        self
     }
 
     fn children(&mut self) -> &mut Self {

@@ -12,7 +12,7 @@ mod log;
 mod notify;
 mod options;
 
-use crate::sys::{self, Fd, Sockaddr, Strings, message};
+use crate::sys::{self, Fd, Strings, message};
 use children::TABLE;
 pub use connection::{_exit, close, recv, send};
 pub use end::{catch_signals, waitpid};
@@ -70,7 +70,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
-                log::failed(log::Kind::Accept, "accept", e, &Sockaddr::NONE);
+                log::failed(log::Kind::Accept, "accept", e, None);
                 sys::pause(end::NOTHING, Some(&mut { RETRY }));
             }
         }
@@ -90,7 +90,7 @@ pub fn fork() -> i32 {
             pid.as_raw_pid()
         }
         Err(e) => {
-            log::failed(log::Kind::Fork, "fork", e, children::client());
+            log::failed(log::Kind::Fork, "fork", e, Some(children::client()));
             -1
         }
     }

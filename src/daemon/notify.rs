@@ -1,7 +1,7 @@
 //! Messages to the service manager (sd_notify(3)).
 
 use super::log::{Kind, failed};
-use crate::sys::{self, Fd, Global, Sockaddr, Strings};
+use crate::sys::{self, Fd, Global, Strings};
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, Result, write};
 use rustix::thread::Timespec;
@@ -20,18 +20,18 @@ pub fn connect(env: Strings) -> Option<Result<Fd>> {
 
 /// Tells the manager that the server is ready. If its queue is full, this waits.
 pub fn ready(manager: Option<Result<Fd>>) {
-    let Some(connected) = manager else { return };
-    let told = connected.and_then(|fd| {
+    let result = manager.map(|connected| {
+        let fd = connected?;
         SOCKET.set(fd.as_raw_fd());
         loop {
             match write(fd, b"READY=1") {
                 Err(Errno::AGAIN) if sys::poll_out(fd, Some(&LONGEST_WAIT)) => {}
-                told => break told,
+                result => return result,
             }
         }
     });
-    if let Err(e) = told {
-        failed(Kind::Fault, "NOTIFY_SOCKET", e, &Sockaddr::NONE);
+    if let Some(Err(e)) = result {
+        failed(Kind::Fault, "NOTIFY_SOCKET", e, None);
     }
 }
 

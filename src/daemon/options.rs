@@ -31,7 +31,7 @@ pub enum Service {
 }
 
 /// -b: the address to listen on, if one was given.
-pub static HOST: Global<Sockaddr> = Global::new(Sockaddr::NONE);
+pub static HOSTS: [Global<Sockaddr>; 2] = [const { Global::new(Sockaddr::NONE) }; 2];
 /// -c
 pub static MAX_CHILDREN: Global<u32> = Global::new(0);
 /// -C: `MOST_CHILDREN` means no limit.
@@ -62,6 +62,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
+    HOSTS[0].set(Sockaddr::ANY6);
+    HOSTS[1].set(Sockaddr::ANY);
     MAX_CHILDREN.set(1024);
     MAX_PER_SOURCE.set(MOST_CHILDREN);
     GRACE_SECONDS.set(10);
@@ -115,7 +117,8 @@ fn letter(name: &[u8]) -> Option<u8> {
 fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool {
     let letter = letter(name).unwrap_or_else(|| wrong("unknown option: ", name));
     let takes_value = matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u');
-    if !takes_value && value.is_some() && name.len() > 2 {
+    let has_value = value.is_some_and(|value| name.len() > 2 || value.first() == Some(&b'='));
+    if !takes_value && has_value {
         wrong("option takes no value: ", name);
     }
     let missing = || wrong("value missing after ", name);
@@ -123,20 +126,23 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
         _ if !takes_value => b"",
         value => value.or_else(|| args.next()).unwrap_or_else(missing),
     };
-    let number = |least, most| typed_number(name, value, least, most);
+    let bounded = |least, most| typed_number(name, value, least, most);
     match letter {
-        b'b' => HOST.set(inet_pton(value).unwrap_or_else(|| {
-            usage(wrong_value(message(), name, value).str("not a numeric IP address"))
-        })),
-        b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
-        b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
-        b'g' => GRACE_SECONDS.set(number(0, DAY)),
+        b'b' => {
+            HOSTS[0].set(inet_pton(value).unwrap_or_else(|| {
+                usage(wrong_value(message(), name, value).str("not a numeric IP address"))
+            }));
+            HOSTS[1].set(Sockaddr::NONE);
+        }
+        b'c' => MAX_CHILDREN.set(bounded(1, MOST_CHILDREN)),
+        b'C' => MAX_PER_SOURCE.set(bounded(1, MOST_CHILDREN)),
+        b'g' => GRACE_SECONDS.set(bounded(0, DAY)),
         b'r' => REUSE_PORT.set(true),
         b'R' => RAW.set(true),
-        b't' => IDLE_SECONDS.set(number(0, DAY)),
+        b't' => IDLE_SECONDS.set(bounded(0, DAY)),
         b'u' => {
             let (uid, gid) = split_once(value, b':');
-            let id = |text| typed_number(name, text, 0, NOBODY - 1);
+            let id = |text| number(text, NOBODY - 1).unwrap_or_else(|| bounded(0, NOBODY - 1));
             UID.set(id(uid));
             GID.set(id(gid.unwrap_or(uid)));
         }

@@ -20,7 +20,7 @@ pub const REASONS: [&str; 6] = ["eof", "idle", "stop", "reset", "signal", "fault
 pub const CALLS: [&str; 3] = ["accept", "fork", "NOTIFY_SOCKET"];
 
 /// The other lines. A word in capitals stands for a value, see `FORMS`.
-pub const SENTENCES: [&str; 20] = [
+pub const SENTENCES: [&str; 11] = [
     "SERVICE listening on ADDRESS",
     "bind ADDRESS: ERROR",
     "socket ADDRESS: ERROR",
@@ -28,9 +28,14 @@ pub const SENTENCES: [&str; 20] = [
     "accept: ERROR",
     "getsockname: ERROR",
     "change of user: ERROR",
+    "serving without MADV_DONTFORK",
     "serving without seccomp: ERROR",
     "LISTEN_FDS: ERROR",
     "LISTEN_FDS is not 1: ERROR",
+];
+
+/// What may be wrong with the command line. Each line ends with `TRY`.
+pub const USAGE: [&str; 10] = [
     "a service is missing: echo or rot13",
     "neither echo nor rot13: TYPED",
     "echo needs a port",
@@ -42,6 +47,7 @@ pub const SENTENCES: [&str; 20] = [
     "TYPED TYPED: not a numeric IP address",
     "TYPED TYPED: not a number from NUMBER to NUMBER",
 ];
+pub const TRY: &str = "; try --help";
 
 type IsValue = fn(&str) -> bool;
 
@@ -103,6 +109,9 @@ pub fn parse(line: &str) -> Result<(), String> {
     match EVENTS.iter().find(event) {
         Some(form) => parse_event(form, text),
         None if SENTENCES.iter().any(|sentence| fits(sentence, text)) => Ok(()),
+        None if text.strip_suffix(TRY).is_some_and(|text| USAGE.iter().any(|u| fits(u, text))) => {
+            Ok(())
+        }
         None => Err("neither an event nor a sentence".into()),
     }
 }

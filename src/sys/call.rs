@@ -274,8 +274,6 @@ static FIRST: u8 = 0;
 /// MADV_DONTFORK).
 pub fn dont_fork_beyond(end: *const u8) -> bool {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
-    // the kernel rounds the length up to its pages: EINVAL.
     let dont_fork = |from, len| {
         let args = [from, len, libc::MADV_DONTFORK as usize];
         // SAFETY: it changes no memory of this process, and its children use nothing there.
@@ -283,6 +281,8 @@ pub fn dont_fork_beyond(end: *const u8) -> bool {
         // ENOMEM: somewhere nothing is mapped. The rest is done.
         matches!(done, Ok(_) | Err(Errno::NOMEM))
     };
+    // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
+    // the kernel rounds the length up to its pages: EINVAL.
     dont_fork(0, start) & dont_fork(end, isize::MAX as usize - end)
 }
 

@@ -111,6 +111,7 @@ mod filter {
     use std::ptr::null_mut;
 
     const NOWAIT: u64 = RWF_NOWAIT as u64;
+    const COARSE: u64 = CLOCK_MONOTONIC_COARSE as u64;
 
     /// Calls that an attacker would want, with arguments as they would be.
     const FATAL: &[(&str, c_long, [u64; 6])] = &[
@@ -204,6 +205,8 @@ mod filter {
         ("pwritev2 at 4 GiB - 1", SYS_pwritev2, [2, 0, 0, u32::MAX as u64, 0, NOWAIT]),
         ("pwritev2 at -4 GiB", SYS_pwritev2, [2, 0, 0, (u32::MAX as u64) << 32, 0, NOWAIT]),
         ("pwritev2 that waits", SYS_pwritev2, [2, 0, 0, u64::MAX, 0, 0]),
+        // The processor time of process 1 (clock_getcpuclockid(3)).
+        ("clock_gettime of a process", SYS_clock_gettime, [(!1u32 << 3 | 2) as u64, 0, 0, 0, 0, 0]),
         ("an x32 call", 0x4000_0000 | SYS_getpid, [0; 6]),
         ("a call of the future", 1000, [0; 6]),
     ];
@@ -219,7 +222,7 @@ mod filter {
         ("close", SYS_close, [999, 0, 0, 0, 0, 0], -EBADF),
         ("wait4", SYS_wait4, [u64::MAX, 0, 0, 0, 0, 0], -ECHILD),
         ("sigaltstack", SYS_sigaltstack, [1, 0, 0, 0, 0, 0], -EFAULT),
-        ("clock_gettime", SYS_clock_gettime, [999, 0, 0, 0, 0, 0], -EINVAL),
+        ("clock_gettime", SYS_clock_gettime, [COARSE, 1, 0, 0, 0, 0], -EFAULT),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, u64::MAX, 0, NOWAIT], -EBADF),
         ("SO_LINGER", SYS_setsockopt, [999, SOL_SOCKET as u64, SO_LINGER as u64, 0, 8, 0], -EBADF),

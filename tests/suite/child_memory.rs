@@ -68,7 +68,7 @@ fn a_child_knows_no_other_clients_address() {
         return;
     }
     let ipv6 = root() && own_network();
-    let next = Cell::new(0);
+    let next = Cell::new(0u8);
     let new_address = || {
         let n = next.replace(next.get() + 1);
         if !ipv6 || n.is_multiple_of(2) {

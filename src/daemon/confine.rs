@@ -62,87 +62,86 @@ const RULES: &[(c_long, &[Argument])] = &[
     (SYS_setsockopt, &[(1, &[SOL_SOCKET]), (2, &[SO_LINGER, SO_RCVTIMEO, SO_SNDTIMEO])]),
     (SYS_getsockopt, &[(1, &[IPPROTO_TCP]), (2, &[TCP_INFO])]),
     (SYS_shutdown, &[(1, &[SHUT_RD])]),
+    // Only SIGALRM, and no memory is written.
+    (SYS_setitimer, &[(0, &[ITIMER_REAL]), (2, &[0])]),
     // The drain: one process at a time, never all.
     (SYS_kill, &[(0, &[]), (1, &[SIGTERM, SIGQUIT, SIGKILL, SIGCONT])]),
 ];
 
 const FILTER: Filter = filter();
-static CODE: [sock_filter; FILTER.len] = *FILTER.code.first_chunk().unwrap();
+static CODE: [sock_filter; SIZE - FILTER.start] = *FILTER.code.last_chunk().unwrap();
 
-/// A program of the kernel's BPF.
+/// The most operations that the filter may have. The last one allows a call, the one
+/// before it kills the process.
+const SIZE: usize = 128;
+const ALLOW: usize = SIZE - 1;
+const KILL: usize = SIZE - 2;
+
+/// A program of the kernel's BPF. It is written from its end, since jumps lead forward.
 struct Filter {
-    code: [sock_filter; 128],
-    len: usize,
+    code: [sock_filter; SIZE],
+    start: usize,
 }
 
 const fn filter() -> Filter {
-    let mut filter = Filter { code: [KILL; _], len: 0 };
-    filter.argument(offset_of!(seccomp_data, arch), &[sys::AUDIT_ARCH as i32]);
-    filter.push(load(offset_of!(seccomp_data, nr)));
-    let mut left = CALLS.len();
-    while left > 0 {
-        // To the end of this list: there the call is allowed.
-        let call = CALLS[CALLS.len() - left] as u32;
-        filter.push(equal(call, left as u8 - 1, (left == 1) as u8));
-        left -= 1;
-    }
-    filter.push(ALLOW);
-    let mut i = 0;
-    while i < RULES.len() {
-        let start = filter.len;
-        filter.len += 1;
+    let mut filter = Filter { code: [sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; _], start: SIZE };
+    filter.put(BPF_RET, SECCOMP_RET_ALLOW, 0, 0);
+    filter.put(BPF_RET, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    let mut i = RULES.len();
+    while i > 0 {
+        i -= 1;
         let (call, arguments) = RULES[i];
-        let mut j = 0;
-        while j < arguments.len() {
-            let (index, values) = arguments[j];
-            filter.argument(offset_of!(seccomp_data, args) + 8 * index, values);
-            j += 1;
+        let (mut next, other) = (ALLOW, filter.start);
+        let mut j = arguments.len();
+        while j > 0 {
+            j -= 1;
+            filter.argument(arguments[j], next);
+            next = filter.start;
         }
-        filter.push(ALLOW);
-        filter.code[start] = equal(call as u32, 0, (filter.len - start - 1) as u8);
-        i += 1;
+        filter.jump(BPF_JEQ, call as u32, next, other);
     }
-    filter.push(KILL);
+    i = CALLS.len();
+    while i > 0 {
+        i -= 1;
+        filter.jump(BPF_JEQ, CALLS[i] as u32, ALLOW, filter.start);
+    }
+    filter.load(offset_of!(seccomp_data, nr));
+    filter.jump(BPF_JEQ, sys::AUDIT_ARCH, filter.start, KILL);
+    filter.load(offset_of!(seccomp_data, arch));
     filter
 }
 
 impl Filter {
-    const fn push(&mut self, op: sock_filter) {
-        self.code[self.len] = op;
-        self.len += 1;
+    /// Puts one operation before all others: `code`, its operand `k`, and how many
+    /// operations to skip if a comparison is true or false.
+    const fn put(&mut self, code: u32, k: u32, jt: usize, jf: usize) {
+        self.start -= 1;
+        self.code[self.start] = sock_filter { code: code as u16, jt: jt as u8, jf: jf as u8, k };
     }
 
-    /// Kills the process unless the word at `offset` has one of the values.
-    const fn argument(&mut self, offset: usize, values: &[i32]) {
-        self.push(load(offset));
+    /// Loads the word of `seccomp_data` at this offset.
+    const fn load(&mut self, offset: usize) {
+        self.put(BPF_LD | BPF_W | BPF_ABS, offset as u32, 0, 0);
+    }
+
+    /// Compares the word with `k` and goes on there.
+    const fn jump(&mut self, test: u32, k: u32, yes: usize, no: usize) {
+        self.put(BPF_JMP | test | BPF_K, k, yes - self.start, no - self.start);
+    }
+
+    /// Goes to `next` if the argument has one of its values, and kills otherwise.
+    const fn argument(&mut self, (index, values): Argument, next: usize) {
+        let mut other = KILL;
+        let mut i = values.len();
+        while i > 0 {
+            i -= 1;
+            self.jump(BPF_JEQ, values[i] as u32, next, other);
+            other = self.start;
+        }
         if values.is_empty() {
-            self.push(equal(0, 1, 0));
-            self.push(op(BPF_JMP | BPF_JSET | BPF_K, 1 << 31, 0, 1)); // the sign
+            self.jump(BPF_JSET, 1 << 31, KILL, next); // the sign
+            self.jump(BPF_JEQ, 0, KILL, self.start);
         }
-        let mut left = values.len();
-        while left > 0 {
-            self.push(equal(values[values.len() - left] as u32, left as u8, 0));
-            left -= 1;
-        }
-        self.push(KILL);
+        self.load(offset_of!(seccomp_data, args) + 8 * index);
     }
 }
-
-/// One operation: `code`, its operand `k`, and how many operations to skip if a
-/// comparison is true or false.
-const fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code: code as u16, jt, jf, k }
-}
-
-/// Loads the word of `seccomp_data` at this offset.
-const fn load(offset: usize) -> sock_filter {
-    op(BPF_LD | BPF_W | BPF_ABS, offset as u32, 0, 0)
-}
-
-/// Compares the word with `k`.
-const fn equal(k: u32, jt: u8, jf: u8) -> sock_filter {
-    op(BPF_JMP | BPF_JEQ | BPF_K, k, jt, jf)
-}
-
-const KILL: sock_filter = op(BPF_RET, SECCOMP_RET_KILL_PROCESS, 0, 0);
-const ALLOW: sock_filter = op(BPF_RET, SECCOMP_RET_ALLOW, 0, 0);

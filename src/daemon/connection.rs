@@ -4,14 +4,14 @@
 use super::options::IDLE_SECONDS;
 use crate::sys::{self, Fd, Global, setsockopt, sigset};
 use core::ffi::c_int;
-use libc::{SIGCHLD, SOL_SOCKET};
+use libc::{SIGALRM, SIGCHLD, SOL_SOCKET};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use rustix::thread::Timespec;
 
-/// What a child blocks: it has no children.
-const CHILD_BLOCKS: u64 = sigset(SIGCHLD);
+/// What a child blocks: it has no children to reap.
+const CHILD_BLOCKS: u64 = sigset(SIGCHLD) | sigset(SIGALRM);
 /// How often `linger` looks at what the client has acknowledged.
 const LOOKS_PER_SECOND: u32 = 100;
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000_000 / LOOKS_PER_SECOND as i64 };

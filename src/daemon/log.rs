@@ -28,16 +28,21 @@ pub enum Kind {
 static LIMITS: [Limit; 5] =
     [const { Limit { last_logged: Global::new(0), suppressed: Global::new(0) } }; _];
 
+/// Whether none of this kind was logged within the last second.
+pub fn may_log(kind: Kind) -> bool {
+    let last = LIMITS[kind as usize].last_logged.get();
+    last == 0 || milliseconds().wrapping_sub(last) >= 1000
+}
+
 /// If a message of this kind may be logged now: how many were suppressed since the
 /// last one.
 fn permit(kind: Kind) -> Option<u32> {
     let limit = &LIMITS[kind as usize];
-    let (now, last) = (milliseconds(), limit.last_logged.get());
-    if last != 0 && now.wrapping_sub(last) < 1000 {
+    if !may_log(kind) {
         limit.suppressed.set(limit.suppressed.get().wrapping_add(1));
         return None;
     }
-    limit.last_logged.set(now);
+    limit.last_logged.set(milliseconds());
     Some(limit.suppressed.take())
 }
 

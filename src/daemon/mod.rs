@@ -11,21 +11,25 @@ mod listen;
 mod log;
 mod notify;
 mod options;
+mod reap;
 
 use crate::sys::{self, Fd, Sockaddr, Strings, message};
 use children::TABLE;
 pub use connection::{_exit, close, recv, send};
-pub use end::{catch_signals, waitpid};
+pub use end::catch_signals;
 pub use fault::error_;
 pub use listen::{bind, getaddrinfo, listen, sd_listen_fds, setsockopt, socket};
-use options::{MAX_CHILDREN, QUIET, RAW};
+use options::{QUIET, RAW};
 pub use options::{Service, getopt};
+pub use reap::waitpid;
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::thread::Timespec;
 
-/// Time between two attempts of accept(2) when the system lacks something.
+/// Time between two attempts of accept(2) or fork(2) when the system lacks something.
 const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Time for a child to end whose client has left.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Does the last things before the first connection, writes the ready line and
 /// tells the service manager.
@@ -37,6 +41,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     sys::close_all_but(listenfd);
     notify::connect(env);
     fault::log_unserved();
+    reap::MANY.set(if sys::finds_child() { 64 } else { usize::MAX });
     confine::confine();
     let name = match service {
         Service::Echo => "echo",
@@ -52,14 +57,14 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
 /// accepted when the signal came, it returns that one first.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
-        while children::count() >= MAX_CHILDREN.get() as usize && !end::is_stopping() {
+        while !children::has_place() && !end::is_stopping() {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
-            if waitpid() == 0 {
+            if waitpid() == 0 && !children::has_place() {
                 sys::pause(end::NOTHING, None);
             }
         }
         match end::unblocked(|| sys::accept(listenfd, &TABLE.client)) {
-            Ok(connfd) if children::may_have_one_more() => {
+            Ok(connfd) if children::may_have_one_more() || place_of_source_comes() => {
                 connection::set(connfd);
                 return connfd;
             }
@@ -78,21 +83,39 @@ pub fn accept(listenfd: Fd) -> Fd {
     }
 }
 
-/// fork(2): 0 in the child, -1 if it failed. The child is ready to serve.
+/// Whether a child of the client's source ends in a moment: a client sees the end of its
+/// connection before its child is gone. It waits only if nobody was refused within the
+/// last second.
+fn place_of_source_comes() -> bool {
+    let mut left = MOMENT;
+    let mut wait = log::may_log(log::Kind::Refuse);
+    while wait {
+        reap::ask_all(0);
+        wait = !children::may_have_one_more() && sys::pause(end::NOTHING, Some(&mut left));
+    }
+    children::may_have_one_more()
+}
+
+/// fork(2): 0 in the child, which is ready to serve; -1 after a stop signal. It waits for
+/// memory and for processes.
 pub fn fork() -> i32 {
-    match sys::fork() {
-        Ok(None) => {
-            connection::begin();
-            0
-        }
-        Ok(Some(pid)) => {
-            children::add(pid);
-            log::accepted(pid, &TABLE.client.get());
-            pid.as_raw_pid()
-        }
-        Err(e) => {
-            log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
-            -1
+    loop {
+        match sys::fork() {
+            Ok(None) => {
+                connection::begin();
+                return 0;
+            }
+            Ok(Some(pid)) => {
+                children::add(pid);
+                log::accepted(pid, &TABLE.client.get());
+                return pid.as_raw_pid();
+            }
+            // What the client has sent is not read, so close resets the connection.
+            Err(_) if end::is_stopping() => return -1,
+            Err(e) => {
+                log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
+                sys::pause(end::NOTHING, Some(&mut { RETRY }));
+            }
         }
     }
 }

@@ -111,7 +111,7 @@ pub fn pids() -> impl DoubleEndedIterator<Item = Pid> {
 fn source(client: Sockaddr) -> u64 {
     match client.v4() {
         // No IPv6 network begins with 32 ones: they are multicast (RFC 4291, section 2.7).
-        Some(v4) => u64::from(u32::MAX) | u64::from(u32::from_le_bytes(v4)) << 32,
-        None => u64::from_le_bytes(*client.v6.first_chunk().unwrap_or(&[0; 8])),
+        Some(v4) => u64::from(u32::MAX) << 32 | u64::from(u32::from_be_bytes(v4)),
+        None => (u128::from_be_bytes(client.v6) >> 64) as u64,
     }
 }

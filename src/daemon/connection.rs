@@ -43,7 +43,7 @@ pub fn set(connfd: Fd) {
 /// The first step of a child: it unblocks signals and sets the idle limit. After that
 /// time without a byte recv and send fail with EAGAIN (socket(7), SO_RCVTIMEO).
 pub fn begin() {
-    sys::sigaltstack(libc::SS_DISABLE);
+    sys::disable_sigaltstack();
     sys::sigmask(CHILD_BLOCKS);
     let seconds = IDLE_SECONDS.get();
     if seconds > 0

@@ -38,13 +38,14 @@ pub const NOTHING: u64 = 0;
 pub fn catch_signals() {
     PARENT.set(getpid().as_raw_pid());
     sys::sigmask(PARENT_BLOCKS);
-    sys::sigaltstack(0);
-    for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
-        let before = signal(signum, Some(stop_handler));
-        // nohup(1) ignores it for the program that it starts.
-        if signum == SIGHUP && before == libc::SIG_IGN {
-            signal(SIGHUP, SIG_IGN);
-        }
+    sys::enable_sigaltstack();
+    let catch = |signum| signal(signum, Some(stop_handler));
+    catch(SIGTERM);
+    catch(SIGINT);
+    catch(SIGQUIT);
+    // nohup(1) ignores it for the program that it starts.
+    if catch(SIGHUP) == libc::SIG_IGN {
+        signal(SIGHUP, SIG_IGN);
     }
     signal(SIGALRM, Some(reap::ask_all));
     // A write past the file size limit then is an error.

@@ -1,8 +1,8 @@
 //! How the listening socket comes about: opened here, or handed over.
 
 use super::fault::{die, keep};
-use super::options::{HOST, REUSE_PORT};
-use crate::sys::{self, Fd, Sockaddr, Strings, number};
+use super::options::{HOSTS, REUSE_PORT};
+use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::getpid;
@@ -10,10 +10,7 @@ use rustix::process::getpid;
 /// getaddrinfo(3): the addresses to try. Without `-b` these are `[::]`, which is every
 /// address of both families, and then `0.0.0.0`, in case `[::]` cannot be bound.
 pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
-    let host = HOST.get();
-    let hosts =
-        if host.family == 0 { [Sockaddr::ANY6, Sockaddr::ANY] } else { [host, Sockaddr::NONE] };
-    hosts.into_iter().filter(|host| host.family != 0).map(move |host| host.with_port(port))
+    HOSTS.iter().map(move |host| host.get().with_port(port)).filter(|host| host.family != 0)
 }
 
 /// socket(2), with the options that the command line asks for.
@@ -34,7 +31,7 @@ pub fn setsockopt(fd: Fd, level: i32, optname: i32, optval: u32) {
 
 /// bind(2); whether it succeeded.
 pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
-    sys::bind(fd, addr).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
+    rustix::net::bind(fd, &Address(addr)).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
 }
 
 /// listen(2). A failure ends the program.

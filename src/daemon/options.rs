@@ -31,7 +31,7 @@ pub enum Service {
 }
 
 /// -b: the address to listen on, if one was given.
-pub static HOST: Global<Sockaddr> = Global::new(Sockaddr::NONE);
+pub static HOSTS: [Global<Sockaddr>; 2] = [const { Global::new(Sockaddr::NONE) }; 2];
 /// -c
 pub static MAX_CHILDREN: Global<u32> = Global::new(0);
 /// -C: `MOST_CHILDREN` means no limit.
@@ -62,6 +62,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
+    HOSTS[0].set(Sockaddr::ANY6);
+    HOSTS[1].set(Sockaddr::ANY);
     MAX_CHILDREN.set(1024);
     MAX_PER_SOURCE.set(MOST_CHILDREN);
     GRACE_SECONDS.set(10);
@@ -125,10 +127,13 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
     };
     let number = |least, most| typed_number(name, value, least, most);
     match letter {
-        b'b' => HOST.set(inet_pton(value).unwrap_or_else(|| {
-            wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
-            sys::_exit(2)
-        })),
+        b'b' => {
+            HOSTS[0].set(inet_pton(value).unwrap_or_else(|| {
+                wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
+                sys::_exit(2)
+            }));
+            HOSTS[1].set(Sockaddr::NONE);
+        }
         b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
         b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
         b'g' => GRACE_SECONDS.set(number(0, DAY)),

@@ -1,6 +1,6 @@
 //! Lines of text on the stack, like printf(3).
 
-use super::call::{STDERR, STDOUT, can_write, write_now};
+use super::call::{STDERR, STDOUT, poll_out, write_now};
 use super::global::Global;
 use super::inet::Sockaddr;
 use super::mem::copy;
@@ -117,7 +117,7 @@ impl Line {
     /// block; what a short write leaves is lost, as after an error.
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
-            can_write(STDOUT, true);
+            poll_out(STDOUT, None);
         }
         self.len = 0;
     }

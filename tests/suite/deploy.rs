@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forkline");
 
@@ -138,25 +138,6 @@ fn systemd_finds_no_fault_with_the_units() {
         let score = table.lines().find(|line| line.contains("Overall exposure level"));
         assert!(score.is_some(), "{table}");
     }
-}
-
-#[test]
-fn a_client_is_served_through_systemd_socket_activate() {
-    if emulated() || !tool("systemd-socket-activate") {
-        return;
-    }
-    // A port of its own, since it takes no 0.
-    if !own_network() {
-        return skipped("no permission for a network of its own");
-    }
-    let mut activate = Command::new("systemd-socket-activate");
-    activate.args(["-l", "[::]:7007", BINARY, "rot13"]).stdin(Stdio::null());
-    // forkline, and its line on stderr, come with the first client.
-    let server = Server::spawn(activate.stdout(Stdio::piped()).stderr(Stdio::null()));
-    assert_eq!(exchange(server.connect(), b"Hello\n"), b"Uryyb\n");
-    let name = fs::read_to_string(format!("/proc/{}/comm", server.pid)).expect("comm");
-    assert_eq!(name, "forkline\n");
-    assert_eq!(exchange(connect(("::1", server.port)), b"Uryyb\n"), b"Hello\n");
 }
 
 /// The units, under a systemd that is process 1: what they forbid does not

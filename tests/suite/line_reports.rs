@@ -356,13 +356,6 @@ fn closed_descriptors_do_not_hurt() {
     }
 }
 
-#[test]
-fn closed_by_a_shell() {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" \"$@\" <&- >&-"]).args(command_line(&["echo", "0"]));
-    serves(&Server::spawn(shell.stderr(Stdio::piped())));
-}
-
 /// A start that fails says so on stderr or nowhere: never in another file that
 /// happens to have that number.
 #[test]

@@ -42,9 +42,14 @@ fn one_server_answers_over_ipv4_and_ipv6() {
     if !ipv6() {
         return;
     }
-    for args in [&["echo", "0"][..], &["-b", "::", "echo", "0"]] {
+    for args in [&["echo", "0"][..], &["rot13", "0"], &["-b", "::", "echo", "0"]] {
         let server = Server::start(args);
         answers_at(&server, &["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"]);
+    }
+    for service in ["echo", "rot13"] {
+        let c = Server::start_c(service);
+        answers_at(&c, &["127.0.0.1"]);
+        assert!(TcpStream::connect(("::1", c.port)).is_err(), "the C serves IPv4 alone");
     }
 }
 
@@ -297,7 +302,7 @@ fn faulty(fault: &str, args: &[&str]) -> Command {
 fn answers_at(server: &Server, addresses: &[&str]) {
     for address in addresses {
         let ip: IpAddr = address.parse().expect(address);
-        assert_eq!(exchange(connect((ip, server.port)), b"Hello\n"), b"Hello\n", "{address}");
+        assert_eq!(exchange(connect((ip, server.port)), b"123\n"), b"123\n", "{address}");
     }
 }
 

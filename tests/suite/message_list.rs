@@ -115,33 +115,14 @@ fn the_parser_takes_every_message_and_nothing_else() {
     }
 }
 
-/// Here, since other tests have no eye for the two quiet ones, idle and reset.
+/// The others stand in child_signals.rs.
 #[test]
-fn a_child_ends_for_each_reason() {
+fn the_log_tells_a_reset_and_an_idle_client() {
     let server = Server::start(&["-v", "echo", "0"]);
-    let client_and_child = || {
-        let client = server.connect();
-        assert_eq!(say(&client, LINE), LINE);
-        (client, server.wait_for_children(1)[0])
-    };
-    let (client, _) = client_and_child();
-    drop(client);
-    server.stderr.wait_for(" reason=eof children=0/1024\n");
-    server.wait_for_children(0);
-    let (client, _) = client_and_child();
+    let client = ask(&server);
+    assert_eq!(receive(&client, LINE.len()), LINE);
     reset(client);
     server.stderr.wait_for(" reason=reset children=0/1024\n");
-    server.wait_for_children(0);
-    for (signal, end) in [
-        (libc::SIGTERM, "stop"),
-        (libc::SIGKILL, "signal signal=SIGKILL"),
-        (libc::SIGSEGV, "signal signal=11"),
-    ] {
-        let (_client, child) = client_and_child();
-        kill(child as i32, signal);
-        server.stderr.wait_for(&format!(" reason={end} children=0/1024\n"));
-        server.wait_for_children(0);
-    }
     let server = Server::start(&["-v", "-t", "1", "echo", "0"]);
     let _client = server.connect();
     server.stderr.wait_for(" reason=idle children=0/1024\n");

@@ -62,7 +62,8 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
     for service in SERVICES {
         let server = Server::start(&["-q", service, "0"]);
         for (moment, act) in moments {
-            for settled in [false, true] {
+            // A close with answers unread is a reset, too.
+            for (settled, end) in [(false, reset as fn(_)), (true, reset), (true, drop)] {
                 let client = server.connect();
                 act(&server, &client, &lines);
                 if settled {
@@ -70,7 +71,7 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
                         server.children().into_iter().all(|child| at_rest(child).is_some())
                     });
                 }
-                reset(client);
+                end(client);
                 wait_for(&format!("the child ends after a reset {moment}"), || {
                     server.children().is_empty()
                 });
@@ -87,7 +88,9 @@ fn resets_at_random_moments() {
     let mut random = fastrand::Rng::with_seed(seed);
     for service in SERVICES {
         let server = Server::start(&["-q", service, "0"]);
+        let bystander = server.connect();
         for _ in 0..500 {
+            assert_eq!(say(&bystander, b"123\n"), b"123\n");
             let client = server.connect();
             for _ in 0..random.usize(0..4) {
                 let bytes: Vec<u8> = (0..random.usize(0..3000)).map(|_| random.u8(..)).collect();
@@ -101,6 +104,7 @@ fn resets_at_random_moments() {
                 _ => reset(client),
             }
         }
+        drop(bystander);
         is_undisturbed(&server);
     }
 }
@@ -128,12 +132,16 @@ fn a_client_that_does_not_read_blocks_its_child_and_loses_nothing() {
         let server = Server::start(&["-q", service, "0"]);
         let mut client = server.connect();
         let child = server.wait_for_children(1)[0];
-        let lines = [&b"Megabytes of lines that nobody reads. ".repeat(20), &b"\n"[..]].concat();
-        let lines = lines.repeat(1000);
+        let line = |n: usize| format!("line {n} of the megabytes that nobody reads\n").into_bytes();
+        let lines: Vec<u8> = (0..20_000).flat_map(line).collect();
         let sent = fill(&client, child, &lines);
         assert!(sent > 1 << 20, "blocked after only {sent} bytes");
         stays_at_rest(child);
 
+        // A stopped process's send returns with what it has sent so far.
+        stop(child);
+        kill(child as i32, libc::SIGCHLD);
+        kill(child as i32, libc::SIGCONT);
         let reader = client.try_clone().expect("clone");
         let got = thread::scope(|scope| {
             let reading = scope.spawn(|| read_while_signals_cut_sends_short(&reader, child));

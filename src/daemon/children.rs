@@ -5,7 +5,7 @@ use crate::sys::{Global, Sockaddr};
 use rustix::process::Pid;
 
 /// At most half of the places are taken, so one of so many is free.
-const NEAR: usize = 256;
+const NEAR: usize = 64;
 
 #[derive(Clone, Copy)]
 struct Child {
@@ -62,10 +62,11 @@ pub fn may_have_one_more() -> bool {
 /// address.
 fn add_to_source(client: Sockaddr, change: i32) -> u32 {
     let (source, secret) = (source(client), &raw const TABLE as u64);
-    let hash = (source ^ secret).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-    let near = TABLE.sources.iter().skip(hash as usize).take(NEAR);
-    let own = near.clone().find(|place| place.get().0 == source);
-    let Some(place) = own.or_else(|| near.clone().find(|place| place.get().1 == 0)) else {
+    let hash = ((source ^ secret).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
+    let near = TABLE.sources.get(hash..hash + NEAR).unwrap_or_default();
+    let is_own = |place: &&Global<(u64, u32)>| place.get().0 == source;
+    let is_free = |place: &&Global<(u64, u32)>| place.get().1 == 0;
+    let Some(place) = near.iter().find(is_own).or_else(|| near.iter().find(is_free)) else {
         return 0;
     };
     let children = place.get().1.saturating_add_signed(change);

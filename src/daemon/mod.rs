@@ -29,7 +29,7 @@ use rustix::thread::Timespec;
 /// Time between two attempts of accept(2) or fork(2) when the system lacks something.
 const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Time for a child to end whose client has left.
-const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Does the last things before the first connection, writes the ready line and
 /// tells the service manager.
@@ -64,7 +64,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             }
         }
         match end::unblocked(|| sys::accept(listenfd, &TABLE.client)) {
-            Ok(connfd) if children::may_have_one_more() || place_of_source_comes() => {
+            Ok(connfd) if may_serve() => {
                 connection::set(connfd);
                 return connfd;
             }
@@ -83,15 +83,16 @@ pub fn accept(listenfd: Fd) -> Fd {
     }
 }
 
-/// Whether a child of the client's source ends in a moment: a client sees the end of its
-/// connection before its child is gone. It waits only if nobody was refused within the
-/// last second.
-fn place_of_source_comes() -> bool {
+/// Whether the client's source may have one more child. A client sees the end of its
+/// connection before its child is gone, so this waits a moment for that; but not for each
+/// of many clients that are refused.
+fn may_serve() -> bool {
     let mut left = MOMENT;
-    let mut wait = log::may_log(log::Kind::Refuse);
-    while wait {
+    while !children::may_have_one_more() && log::may_log(log::Kind::Refuse) {
         reap::ask_all(0);
-        wait = !children::may_have_one_more() && sys::pause(end::NOTHING, Some(&mut left));
+        if !children::may_have_one_more() && !sys::pause(end::NOTHING, Some(&mut left)) {
+            return false;
+        }
     }
     children::may_have_one_more()
 }

@@ -54,7 +54,11 @@ fn ask(newest: usize) {
 
 /// Reaps this child, or any.
 fn reap(pid: Option<Pid>) -> i32 {
-    match process::waitpid(pid, WaitOptions::NOHANG) {
+    let reaped = match pid {
+        Some(_) => process::waitpid(pid, WaitOptions::NOHANG),
+        None => process::wait(WaitOptions::NOHANG),
+    };
+    match reaped {
         Ok(Some((pid, status))) => {
             if let Some(client) = children::remove(pid) {
                 log::ended(pid, &client, status);

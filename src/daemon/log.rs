@@ -8,13 +8,6 @@ use core::ffi::c_int;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitStatus};
 
-/// When a message was last logged, in milliseconds, and how many like it were
-/// suppressed since.
-struct Limit {
-    last_logged: Global<u64>,
-    suppressed: Global<u32>,
-}
-
 /// Messages of which at most one a second is logged.
 #[derive(Clone, Copy)]
 pub enum Kind {
@@ -25,25 +18,24 @@ pub enum Kind {
     Refuse,
 }
 
-static LIMITS: [Limit; 5] =
-    [const { Limit { last_logged: Global::new(0), suppressed: Global::new(0) } }; _];
+/// For each kind: when a message was last logged, in milliseconds, and how many were
+/// suppressed since.
+static LIMITS: [Global<(u64, u32)>; 5] = [const { Global::new((0, 0)) }; _];
 
-/// Whether none of this kind was logged within the last second.
+/// Whether no message of this kind was logged within the last second.
 pub fn may_log(kind: Kind) -> bool {
-    let last = LIMITS[kind as usize].last_logged.get();
-    last == 0 || milliseconds().wrapping_sub(last) >= 1000
+    let (last_logged, _) = LIMITS[kind as usize].get();
+    last_logged == 0 || milliseconds().wrapping_sub(last_logged) >= 1000
 }
 
 /// If a message of this kind may be logged now: how many were suppressed since the
 /// last one.
 fn permit(kind: Kind) -> Option<u32> {
-    let limit = &LIMITS[kind as usize];
-    if !may_log(kind) {
-        limit.suppressed.set(limit.suppressed.get().wrapping_add(1));
-        return None;
-    }
-    limit.last_logged.set(milliseconds());
-    Some(limit.suppressed.take())
+    let (permitted, limit) = (may_log(kind), &LIMITS[kind as usize]);
+    let (last_logged, suppressed) = limit.get();
+    let more = (last_logged, suppressed.wrapping_add(1));
+    limit.set(if permitted { (milliseconds(), 0) } else { more });
+    permitted.then_some(suppressed)
 }
 
 /// A call of the parent failed, and this client, if there is one, is not served.

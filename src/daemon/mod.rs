@@ -111,8 +111,10 @@ pub fn fork() -> i32 {
                 log::accepted(pid, &TABLE.client.get());
                 return pid.as_raw_pid();
             }
-            // What the client has sent is not read, so close resets the connection.
-            Err(_) if end::is_stopping() => return -1,
+            Err(_) if end::is_stopping() => {
+                connection::reset_at_close();
+                return -1;
+            }
             Err(e) => {
                 log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
                 sys::pause(end::NOTHING, Some(&mut { RETRY }));

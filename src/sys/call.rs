@@ -275,14 +275,14 @@ static FIRST: u8 = 0;
 /// MADV_DONTFORK).
 pub fn dont_fork_beyond(end: *const u8) {
     let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
-    // the kernel rounds the length up to its pages: EINVAL.
     let dont_fork = |from, len| {
         // SAFETY: it changes no memory of this process, and its children use nothing
         // there. It fails with ENOMEM where nothing is mapped, and does the rest.
         unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
     };
     dont_fork(0, start);
+    // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
+    // the kernel rounds the length up to its pages: EINVAL.
     dont_fork(end, isize::MAX as usize - end);
 }
 

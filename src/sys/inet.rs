@@ -55,7 +55,7 @@ fn parse_v4(text: &[u8]) -> Option<u32> {
         let part;
         (part, rest) = split_once(rest?, b'.');
         // inet_aton(3) takes a number with a leading zero as octal.
-        if part.len() > 1 && part.first() == Some(&b'0') {
+        if let [b'0', _, ..] = part {
             return None;
         }
         v4 = v4 << 8 | number(part, 255)?;

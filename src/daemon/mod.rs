@@ -43,10 +43,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     fault::log_unserved();
     reap::MANY.set(if sys::finds_child() { 64 } else { usize::MAX });
     confine::confine();
-    let name = match service {
-        Service::Echo => "echo",
-        Service::Rot13 => "rot13",
-    };
+    let name = if let Service::Echo = service { "echo" } else { "rot13" };
     message().str(name).str(" listening on ").addr(&addr).end();
     notify::notify("READY=1");
 }

@@ -196,6 +196,7 @@ mod filter {
         SYS_ppoll,
         SYS_pwritev2,
         SYS_getpid,
+        SYS_setitimer,
         SYS_sendto,
         SYS_shutdown,
     ];

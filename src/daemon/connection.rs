@@ -4,14 +4,14 @@
 use super::options::IDLE_SECONDS;
 use crate::sys::{self, Fd, Global, setsockopt, sigset};
 use core::ffi::c_int;
-use libc::{SIGCHLD, SOL_SOCKET};
+use libc::{SIGALRM, SIGCHLD, SOL_SOCKET};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use rustix::thread::Timespec;
 
-/// What a child blocks: it has no children.
-const CHILD_BLOCKS: u64 = sigset(SIGCHLD);
+/// What a child blocks: it has no children to reap.
+const CHILD_BLOCKS: u64 = sigset(SIGCHLD) | sigset(SIGALRM);
 /// How often `linger` looks at what the client has acknowledged.
 const LOOKS_PER_SECOND: u32 = 100;
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000_000 / LOOKS_PER_SECOND as i64 };
@@ -87,7 +87,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         Err(e) if may_retry(fd, e) => 0,
         // There is room again. But if no byte counts as acknowledged, TCP_INFO is missing,
         // and nothing shows whether the client takes its answers.
-        Err(e) if sys::acknowledged(fd).0 == 0 => reset(fd, e),
+        Err(e) if sys::acknowledged(fd).0 == 0 => reset(e),
         Err(_) => 0,
     }
 }
@@ -101,9 +101,9 @@ fn may_retry(fd: Fd, e: Errno) -> bool {
         Errno::AGAIN => match look(fd) {
             Acknowledged::All => false,
             Acknowledged::Some => true,
-            Acknowledged::Nothing => reset(fd, e),
+            Acknowledged::Nothing => reset(e),
         },
-        _ => reset(fd, e),
+        _ => reset(e),
     }
 }
 
@@ -121,7 +121,7 @@ fn look(connfd: Fd) -> Acknowledged {
 pub fn end(signum: c_int) {
     if let Some(connfd) = sys::fd(CONNFD.get()) {
         match signum {
-            libc::SIGQUIT => reset(connfd, Errno::INTR),
+            libc::SIGQUIT => reset(Errno::INTR),
             _ => stop_reading(connfd, Errno::INTR),
         }
     }
@@ -154,19 +154,25 @@ fn linger(connfd: Fd) {
         looks += 1;
         if looks == IDLE_SECONDS.get() * LOOKS_PER_SECOND {
             if let Acknowledged::Nothing = look(connfd) {
-                reset(connfd, Errno::AGAIN);
+                reset(Errno::AGAIN);
             }
             looks = 0;
         }
     }
 }
 
-/// Ends a child whose client may lack an answer. The reset tells the client
-/// (socket(7), SO_LINGER; RFC 9293, section 3.6).
-fn reset(connfd: Fd, reason: Errno) -> ! {
-    // On, for 0 seconds.
-    setsockopt(connfd, SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+/// Ends a child whose client may lack an answer. The reset tells the client.
+fn reset(reason: Errno) -> ! {
+    reset_at_close();
     sys::_exit(reason.raw_os_error())
+}
+
+/// Makes the end of the connection a reset (socket(7), SO_LINGER; RFC 9293, section 3.6).
+pub fn reset_at_close() {
+    if let Some(connfd) = sys::fd(CONNFD.get()) {
+        // On, for 0 seconds.
+        setsockopt(connfd, SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+    }
 }
 
 /// _exit(2) of a child that has answered everything: with `status`, or with the errno

@@ -3,11 +3,11 @@
 //! resets the connections that are left.
 
 use super::options::GRACE_SECONDS;
-use super::{children, connection, log, notify};
-use crate::sys::{self, Global, SIG_IGN, signal, sigset};
+use super::{children, connection, log, notify, reap};
+use crate::sys::{self, Global, SIG_IGN, signal};
 use core::ffi::c_int;
-use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use rustix::process::{Signal, WaitOptions, getpid, kill_process, wait};
+use libc::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use rustix::process::{Signal, getpid, kill_process};
 use rustix::thread::Timespec;
 
 /// What a stop does to the children, in the order in which it is tried.
@@ -28,9 +28,8 @@ static PARENT: Global<i32> = Global::new(0);
 /// The listening socket, which the first signal closes.
 pub static LISTENFD: Global<i32> = Global::new(0);
 
-/// What the parent blocks while it does not wait.
-const PARENT_BLOCKS: u64 =
-    sigset(SIGCHLD) | sigset(SIGTERM) | sigset(SIGINT) | sigset(SIGHUP) | sigset(SIGQUIT);
+/// What the parent blocks while it does not wait: everything.
+const PARENT_BLOCKS: u64 = !0;
 /// What it blocks while it waits.
 pub const NOTHING: u64 = 0;
 
@@ -48,6 +47,7 @@ pub fn catch_signals() {
     if catch(SIGHUP) == libc::SIG_IGN {
         signal(SIGHUP, SIG_IGN);
     }
+    signal(SIGALRM, Some(reap::reap_all));
     // A write past the file size limit then is an error.
     signal(libc::SIGXFSZ, SIG_IGN);
     // In the background of a terminal with `stty tostop`, a write would stop the server.
@@ -119,7 +119,7 @@ pub fn drain() -> ! {
         {
         }
         // If the handler's wait for a child failed, no other SIGCHLD comes for it.
-        while waitpid() > 0 {}
+        while reap::waitpid() > 0 {}
         if children::count() == 0 {
             log::stopping("drained", 0);
             sys::_exit(0);
@@ -128,18 +128,5 @@ pub fn drain() -> ! {
             SIGNAL.set((0, 0));
             STAGE.set(if stage == Stage::Drain { Stage::Reset } else { Stage::Kill });
         }
-    }
-}
-
-/// waitpid(2) with WNOHANG, for any child: its pid, or 0 if none has ended.
-pub fn waitpid() -> i32 {
-    match wait(WaitOptions::NOHANG) {
-        Ok(Some((pid, status))) => {
-            if let Some(client) = children::remove(pid) {
-                log::ended(pid, client, status);
-            }
-            pid.as_raw_pid()
-        }
-        _ => 0,
     }
 }

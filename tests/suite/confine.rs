@@ -157,7 +157,8 @@ mod filter {
         ("close_range", SYS_close_range, [3, u32::MAX as u64, 0, 0, 0, 0]),
         ("accept4", SYS_accept4, [3, 0, 0, 0, 0, 0]),
         ("futex", SYS_futex, [0, FUTEX_WAKE as u64, 1, 0, 0, 0]),
-        ("setitimer", SYS_setitimer, [ITIMER_REAL as u64, 0, 0, 0, 0, 0]),
+        ("setitimer of SIGPROF", SYS_setitimer, [ITIMER_PROF as u64, 0, 0, 0, 0, 0]),
+        ("setitimer that stores", SYS_setitimer, [ITIMER_REAL as u64, 0, 8, 0, 0, 0]),
         ("nanosleep", SYS_nanosleep, [0; 6]),
         ("rt_sigaction", SYS_rt_sigaction, [SIGTERM as u64, 0, 0, 8, 0, 0]),
         ("rt_sigtimedwait", SYS_rt_sigtimedwait, [0; 6]),
@@ -232,6 +233,7 @@ mod filter {
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGKILL", SYS_kill, [i32::MAX as u64, SIGKILL as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGCONT", SYS_kill, [i32::MAX as u64, SIGCONT as u64, 0, 0, 0, 0], -ESRCH),
+        ("SIGALRM", SYS_setitimer, [ITIMER_REAL as u64, 1, 0, 0, 0, 0], -EFAULT),
         ("no call", -1, [0; 6], -ENOSYS),
     ];
 
@@ -248,6 +250,7 @@ mod filter {
         SYS_sigaltstack,
         SYS_ppoll,
         SYS_getpid,
+        SYS_setitimer,
         SYS_sendto,
         SYS_shutdown,
     ];

@@ -62,6 +62,7 @@ pub const SEND: &str = "EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFA
     ETIMEDOUT EHOSTUNREACH"; // the last two: tcp(7), ip(7)
 const SETGROUPS: &str = "EFAULT EINVAL ENOMEM EPERM";
 const SETRESUID: &str = "EAGAIN EINVAL EPERM"; // and setresgid(2)
+pub const SETITIMER: &str = "EFAULT EINVAL";
 pub const SETSOCKOPT: &str = "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK";
 pub const SHUTDOWN: &str = "EBADF EINVAL ENOTCONN ENOTSOCK";
 pub const SIGACTION: &str = "EFAULT EINVAL";
@@ -126,6 +127,8 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("parent, no pwritev2", parent_no_pwritev2, "ppoll", PPOLL, &[1, 2, 100]),
     ("parent, no pwritev2", parent_no_pwritev2, "write", WRITE, &[1, 2, 100]),
     ("parent, at the cap", parent_at_the_cap, "ppoll", PPOLL, &[1, 2, 100]),
+    ("parent, many clients", parent_many, "setitimer", SETITIMER, &[1, 2]),
+    ("parent, many clients", parent_many, "wait4", WAIT4, &[1, 2, 100]),
     ("parent, in want", parent_in_want, "clock_gettime", CLOCK_GETTIME, &[1, 2, 100]),
     ("parent, in want", parent_in_want, "ppoll", PPOLL, &[1, 2, 100]),
     ("child", child, "recvfrom", RECV, &[1, 2, 100]),
@@ -360,6 +363,17 @@ fn parent_at_the_cap(fault: &Fault) -> String {
     assert_eq!(receive(&client, LINE.len()), LINE);
     drop((idle, client));
     conclude(server, &[])
+}
+
+/// So many clients that their children are asked one by one.
+fn parent_many(fault: &Fault) -> String {
+    let server = Server::start(&["-q", "-c", "1000", "echo", "0"]);
+    let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| assert_eq!(say(client, LINE), LINE));
+    let (strace, mut endings) = (fault.attach(server.pid, ""), Vec::new());
+    strace.until_injected(|| endings.push(converse(&server)));
+    drop(clients);
+    conclude(server, &endings)
 }
 
 /// accept fails for want of descriptors.

@@ -20,6 +20,7 @@ mod child_memory;
 mod child_signals;
 mod children;
 mod confine;
+mod reaping;
 
 // Limits: the server's own, and the system's.
 mod exhaustion;

@@ -59,9 +59,8 @@ const RULES: &[(c_long, &[Argument])] = &[
     // No thread, no namespace.
     (SYS_clone, &[(0, &[SIGCHLD])]),
     // The end of a connection.
-    (SYS_setsockopt, &[(1, &[SOL_SOCKET]), (2, &[SO_LINGER, SO_RCVTIMEO, SO_SNDTIMEO])]),
+    (SYS_setsockopt, &[(1, &[SOL_SOCKET]), (2, &[SO_LINGER, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO])]),
     (SYS_getsockopt, &[(1, &[IPPROTO_TCP]), (2, &[TCP_INFO])]),
-    (SYS_shutdown, &[(1, &[SHUT_RD])]),
     // The drain: one process at a time, never all.
     (SYS_kill, &[(0, &[]), (1, &[SIGTERM, SIGQUIT, SIGKILL, SIGCONT])]),
 ];

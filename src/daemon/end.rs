@@ -2,13 +2,20 @@
 //! client has sent (the drain). A second one, SIGQUIT or the end of the grace time
 //! resets the connections that are left.
 
-use super::options::GRACE_SECONDS;
+use super::options::{GRACE_SECONDS, MAX_CHILDREN};
 use super::{children, connection, log, notify};
 use crate::sys::{self, Global, SIG_IGN, signal, sigset};
 use core::ffi::c_int;
 use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, wait};
 use rustix::thread::Timespec;
+
+/// Milliseconds in which further signals are the same request to stop: systemd, sudo and
+/// a terminal that closes send several.
+const ONE_REQUEST: u64 = 1000;
+/// Milliseconds after the request in which connections are accepted whose handshake was
+/// under way.
+const HANDSHAKE: u32 = 200;
 
 /// What a stop does to the children, in the order in which it is tried.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,13 +27,15 @@ enum Stage {
 }
 
 static STAGE: Global<Stage> = Global::new(Stage::Serving);
-/// The signal that asked for the stage, or 0 for the end of a time, and when it did, in
-/// milliseconds.
-static SIGNAL: Global<(c_int, u64)> = Global::new((0, 0));
+/// When the stage began, in milliseconds.
+static BEGIN: Global<u64> = Global::new(0);
 /// The pid of the parent.
 static PARENT: Global<i32> = Global::new(0);
-/// The listening socket, which the first signal closes.
+/// The listening socket.
 pub static LISTENFD: Global<i32> = Global::new(0);
+/// Whether it was opened here. Who waits on one that was handed over is left to the next
+/// server.
+pub static IS_OWN: Global<bool> = Global::new(false);
 
 /// What the parent blocks while it does not wait.
 const PARENT_BLOCKS: u64 =
@@ -42,46 +51,69 @@ pub fn catch_signals() {
     sys::enable_sigaltstack();
     for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
         let before = signal(signum, Some(stop_handler));
-        // nohup(1) ignores it for the program that it starts.
-        if signum == SIGHUP && before == libc::SIG_IGN {
-            signal(SIGHUP, SIG_IGN);
+        // A shell ignores some for a job in the background, and nohup(1) one.
+        if signum != SIGTERM && before == libc::SIG_IGN {
+            signal(signum, SIG_IGN);
         }
     }
     // A write past the file size limit then is an error.
     signal(libc::SIGXFSZ, SIG_IGN);
 }
 
-/// The parent goes to the next stage, a child ends.
+/// The parent goes to the next stage, a child ends. After a reset signals do nothing: a
+/// child that is killed does not tell its client that an answer is missing.
 extern "C" fn stop_handler(signum: c_int) {
     if getpid().as_raw_pid() != PARENT.get() {
         return connection::end(signum);
     }
-    // A terminal that closes sends SIGHUP twice.
-    let (now, (last_signal, last)) = (sys::milliseconds(), SIGNAL.get());
-    if signum != last_signal || now.wrapping_sub(last) >= 1000 {
-        SIGNAL.set((signum, now));
-        request_stop(signum);
+    let is_new = sys::milliseconds().wrapping_sub(BEGIN.get()) >= ONE_REQUEST;
+    match STAGE.get() {
+        Stage::Serving => next_stage(signum),
+        Stage::Drain if is_new || signum == SIGQUIT => next_stage(signum),
+        _ => {}
     }
 }
 
-/// Goes to the next stage for a signal. That never is Kill: a child that is killed does
-/// not tell its client that an answer is missing. The first signal closes the listening
-/// socket. Then accept fails, whether it is waiting now or called later.
-fn request_stop(signum: c_int) {
-    let stage = STAGE.replace(match STAGE.get() {
-        Stage::Serving if signum != SIGQUIT => Stage::Drain,
-        _ => Stage::Reset,
-    });
-    if stage == Stage::Serving
-        && let Some(listenfd) = sys::fd(LISTENFD.get())
-    {
+/// Begins the next stage, for a signal or, if `signum` is 0, because the time is over.
+/// accept, whether it is waiting now or called later, goes on for a moment or fails.
+#[inline(never)]
+fn next_stage(signum: c_int) {
+    let before = STAGE.get();
+    let (stage, event, signal) = match before {
+        Stage::Serving if signum != SIGQUIT => (Stage::Drain, "drain", Signal::TERM),
+        Stage::Serving | Stage::Drain => (Stage::Reset, "reset", Signal::QUIT),
+        _ => (Stage::Kill, "kill", Signal::KILL),
+    };
+    STAGE.set(stage);
+    BEGIN.set(sys::milliseconds());
+    if before == Stage::Serving {
+        notify::notify("STOPPING=1");
+    }
+    match sys::fd(LISTENFD.get()) {
+        Some(listenfd) if stage == Stage::Drain && IS_OWN.get() && GRACE_SECONDS.get() > 0 => {
+            sys::set_timeout(listenfd, libc::SO_RCVTIMEO, 0, HANDSHAKE * 1000);
+        }
+        _ => stop_listening(),
+    }
+    log::stopping(event, signum);
+    for pid in children::pids() {
+        let _ = kill_process(pid, signal);
+        if stage == Stage::Reset {
+            // A stopped child cannot reset its connection.
+            let _ = kill_process(pid, Signal::CONT);
+        }
+    }
+}
+
+fn stop_listening() {
+    if let Some(listenfd) = sys::fd(LISTENFD.replace(0)) {
         sys::close(listenfd);
     }
 }
 
 /// Makes `call` with the signals unblocked. A signal that comes just before the call is
 /// not missed. Its handler has already run: it has removed the child that ended, or
-/// it has closed the listening socket, so that accept fails.
+/// accept does not wait for long.
 pub fn unblocked<T>(call: impl FnOnce() -> T) -> T {
     sys::sigmask(NOTHING);
     let result = call();
@@ -93,27 +125,26 @@ pub fn is_stopping() -> bool {
     STAGE.get() != Stage::Serving
 }
 
+/// Whether the server is stopping and accepts no more.
+pub fn is_over() -> bool {
+    let time = || sys::milliseconds().wrapping_sub(BEGIN.get());
+    is_stopping()
+        && (children::count() >= MAX_CHILDREN.get() as usize || time() >= HANDSHAKE.into())
+}
+
 /// Waits for the children, stage by stage, and ends the program.
 pub fn drain() -> ! {
-    notify::notify("STOPPING=1");
+    stop_listening();
     loop {
         let stage = STAGE.get();
-        let (event, signal, seconds) = match stage {
-            Stage::Serving | Stage::Drain => ("drain", Signal::TERM, GRACE_SECONDS.get()),
-            Stage::Reset => ("reset", Signal::QUIT, 1),
-            Stage::Kill => ("kill", Signal::KILL, 1),
-        };
-        log::stopping(event, SIGNAL.get().0);
-        for pid in children::pids() {
-            let _ = kill_process(pid, signal);
-            if stage == Stage::Reset {
-                // A stopped child cannot reset its connection.
-                let _ = kill_process(pid, Signal::CONT);
+        let seconds = if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
+        let end = BEGIN.get() + u64::from(seconds) * 1000;
+        while STAGE.get() == stage && children::count() > 0 {
+            let left = end.saturating_sub(sys::milliseconds()) as i64 + 1;
+            let (tv_sec, tv_nsec) = (left / 1000, left % 1000 * 1_000_000);
+            if !sys::pause(NOTHING, Some(&mut Timespec { tv_sec, tv_nsec })) {
+                break;
             }
-        }
-        let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
-        while STAGE.get() == stage && children::count() > 0 && sys::pause(NOTHING, Some(&mut left))
-        {
         }
         // If the handler's wait for a child failed, no other SIGCHLD comes for it.
         while waitpid() > 0 {}
@@ -122,8 +153,7 @@ pub fn drain() -> ! {
             sys::_exit(0);
         }
         if STAGE.get() == stage {
-            SIGNAL.set((0, 0));
-            STAGE.set(if stage == Stage::Drain { Stage::Reset } else { Stage::Kill });
+            next_stage(0);
         }
     }
 }

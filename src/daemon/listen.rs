@@ -1,5 +1,6 @@
 //! How the listening socket comes about: opened here, or handed over.
 
+use super::end;
 use super::fault::{die, keep};
 use super::options::{HOST, REUSE_PORT};
 use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
@@ -40,6 +41,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
 /// listen(2). A failure ends the program.
 pub fn listen(fd: Fd, backlog: i32) {
     rustix::net::listen(fd, backlog).unwrap_or_else(|e| die("listen", e));
+    end::IS_OWN.set(true);
 }
 
 /// The first descriptor that is handed over.

@@ -48,8 +48,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
 
 /// accept(2). It refuses a client whose source has as many children as it may have. It
 /// waits while the server has as many as it may have, and for memory and descriptors.
-/// After a stop signal it drains and does not return. If a connection was just being
-/// accepted when the signal came, it returns that one first.
+/// After a stop signal it returns the connections that come at once, and then drains.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
         while children::count() >= MAX_CHILDREN.get() as usize && !end::is_stopping() {
@@ -57,6 +56,9 @@ pub fn accept(listenfd: Fd) -> Fd {
             if waitpid() == 0 {
                 sys::pause(end::NOTHING, None);
             }
+        }
+        if end::is_over() {
+            end::drain();
         }
         match end::unblocked(|| sys::accept(listenfd, &TABLE.client)) {
             Ok(connfd) if children::may_have_one_more() => {
@@ -67,8 +69,8 @@ pub fn accept(listenfd: Fd) -> Fd {
                 log::refused(&TABLE.client.get());
                 sys::close(connfd);
             }
-            Err(_) if end::is_stopping() => end::drain(),
             Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) if end::is_stopping() => end::drain(),
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
                 log::failed(log::Kind::Accept, "accept", e, &Sockaddr::NONE);
@@ -82,7 +84,7 @@ pub fn accept(listenfd: Fd) -> Fd {
 pub fn fork() -> i32 {
     match sys::fork() {
         Ok(None) => {
-            connection::begin();
+            connection::begin(end::is_stopping());
             0
         }
         Ok(Some(pid)) => {

@@ -152,6 +152,13 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
 }
 
+/// Limits how long a call on a socket waits: recv and accept with SO_RCVTIMEO, send with
+/// SO_SNDTIMEO (socket(7)). After that time it fails with EAGAIN.
+pub fn set_timeout(fd: Fd, option: c_int, seconds: u32, microseconds: u32) {
+    // Two 64-bit numbers, little-endian.
+    setsockopt(fd, libc::SOL_SOCKET, option, &[seconds, 0, microseconds, 0]);
+}
+
 /// Writes `text` unless that would block; whether all of it was written
 /// (pwritev2(2), RWF_NOWAIT).
 pub fn write_now(fd: Fd, text: &[u8]) -> bool {
@@ -171,20 +178,35 @@ pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
     !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
 }
 
-/// Bytes that the peer has acknowledged, and whether it has more to acknowledge
-/// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
-pub fn acknowledged(fd: Fd) -> (u64, bool) {
+/// What TCP knows of a connection.
+pub struct TcpInfo {
+    /// Bytes that the peer has acknowledged, modulo 2^32.
+    pub acknowledged: u32,
+    /// Whether it has more to acknowledge.
+    pub has_more: bool,
+    /// No segment has come for as long as TCP waits for an acknowledgement before it sends
+    /// again (RFC 6298): as long as one takes to come that was lost at first.
+    pub is_silent: bool,
+}
+
+/// Asks for it (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator, the peer has
+/// acknowledged nothing, has nothing to acknowledge and is silent.
+pub fn tcp_info(fd: Fd) -> TcpInfo {
     // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
-    let mut info = [0u64; 19];
+    let mut info = [0u32; 37];
     let mut len = size_of_val(&info);
     let (fd, at, len_at) =
         (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
     let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
     // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
     unsafe { syscall(libc::SYS_getsockopt, args) };
-    // Word 15 is tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked
-    // and tcpi_notsent_bytes.
-    (info[15], (info[3] | info[18]) as u32 != 0)
+    TcpInfo {
+        acknowledged: info[30], // tcpi_bytes_acked, the low half
+        // tcpi_unacked, tcpi_notsent_bytes; tcpi_state: a closed connection keeps them.
+        has_more: info[6] | info[36] != 0 && info[0] as u8 != 7,
+        // tcpi_last_data_recv, tcpi_last_ack_recv; tcpi_rto
+        is_silent: info[13].min(info[14]) >= info[2] / 1000,
+    }
 }
 
 /// Opens a terminal on standard error anew, for writes that do not block. Other
@@ -214,7 +236,7 @@ pub fn close_all_but(kept: Fd) {
 /// Milliseconds since an unknown moment (clock_gettime(2)).
 pub fn milliseconds() -> u64 {
     let mut now = [0u64; 2];
-    let clock = libc::CLOCK_MONOTONIC_COARSE as usize;
+    let clock = libc::CLOCK_MONOTONIC as usize;
     // SAFETY: the kernel writes a `struct timespec`: two words.
     unsafe { syscall(libc::SYS_clock_gettime, [clock, &raw mut now as usize]) };
     now[0] * 1000 + now[1] / 1_000_000

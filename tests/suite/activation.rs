@@ -79,6 +79,22 @@ fn a_drain_leaves_the_socket_to_the_next_one() {
     assert_eq!(receive(&client, 6), b"hello\n");
 }
 
+/// So do the connections that wait when the signal comes.
+#[test]
+fn a_drain_leaves_the_queue_to_the_next_one() {
+    let listener = listener();
+    let mut first = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    stop(first.pid);
+    let clients: Vec<_> = (0..10).map(|_| ask(&first)).collect();
+    first.signal(libc::SIGTERM);
+    kill(first.pid as i32, libc::SIGCONT);
+    assert!(first.wait().success());
+    let _second = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    for client in &clients {
+        assert_eq!(receive(client, LINE.len()), LINE);
+    }
+}
+
 #[test]
 fn what_is_meant_for_another_process_is_ignored() {
     for environment in

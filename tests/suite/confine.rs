@@ -149,6 +149,7 @@ mod filter {
         ("ioctl of FIONBIO", SYS_ioctl, [4, FIONBIO, 0, 0, 0, 0]),
         ("ioctl of TIOCOUTQ", SYS_ioctl, [4, TIOCOUTQ, 0, 0, 0, 0]),
         ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
+        ("shutdown", SYS_shutdown, [4, SHUT_WR as u64, 0, 0, 0, 0]),
         ("sendto with an address", SYS_sendto, [4, 0, 0, 0, 0, 16]),
         ("an x32 call", 0x4000_0000 | SYS_getpid, [0; 6]),
         ("a call of the future", 1000, [0; 6]),
@@ -168,6 +169,7 @@ mod filter {
         ("clock_gettime", SYS_clock_gettime, [999, 0, 0, 0, 0, 0], -EINVAL),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, 0, 0, 0], -EBADF),
+        ("SO_SNDBUF", SYS_setsockopt, [999, SOL_SOCKET as u64, SO_SNDBUF as u64, 0, 4, 0], -EBADF),
         ("SO_LINGER", SYS_setsockopt, [999, SOL_SOCKET as u64, SO_LINGER as u64, 0, 8, 0], -EBADF),
         (
             "SO_RCVTIMEO",
@@ -182,7 +184,6 @@ mod filter {
             -EBADF,
         ),
         ("TCP_INFO", SYS_getsockopt, [999, SOL_TCP as u64, TCP_INFO as u64, 0, 0, 0], -EBADF),
-        ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF),
         ("SIGTERM", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGKILL", SYS_kill, [i32::MAX as u64, SIGKILL as u64, 0, 0, 0, 0], -ESRCH),

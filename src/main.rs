@@ -62,9 +62,9 @@ fn rio_read(rp: &mut Rio, usrbuf: &mut [u8]) -> usize {
     n
 }
 
-/// Returns all whole lines that have arrived. A line that does not fit in the buffer
-/// comes in pieces, which are one byte shorter than the buffer. Returns what is left at
-/// end of file, and then nothing. Blocks until there is something to return.
+/// Returns all whole lines that have arrived. A longer line comes in pieces. They are one
+/// byte shorter than the buffer: the C keeps the last byte for its NUL. Returns what is
+/// left at end of file, and then nothing. Blocks until there is something to return.
 ///
 /// On x86-64 it is inlined, with the system call: when Linux switches processes, it
 /// clears the processor's return stack buffer, so the return of a function that has
@@ -72,17 +72,18 @@ fn rio_read(rp: &mut Rio, usrbuf: &mut [u8]) -> usize {
 /// measured.
 #[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_readlineb<'b>(rp: &mut Rio, usrbuf: &'b mut [u8]) -> Option<&'b mut [u8]> {
+    let (_, usrbuf) = usrbuf.split_last_mut()?;
     memmove(usrbuf, rp.bufptr, rp.cnt);
     let n = loop {
         if rio_read(rp, usrbuf) == 0 || raw() {
             break rp.cnt;
         }
         let newline = usrbuf.get(..rp.cnt)?.iter().rposition(|&c| c == b'\n');
-        let lines = newline.map_or(0, |newline| newline + 1);
-        let piece = lines + usrbuf.len() - 1;
-        let whole = if rp.cnt < piece { lines } else { piece };
-        if whole > 0 {
-            break whole;
+        if let Some(newline) = newline {
+            break newline + 1;
+        }
+        if rp.cnt == usrbuf.len() {
+            break rp.cnt;
         }
     };
     rp.bufptr = n;

@@ -72,10 +72,9 @@ pub fn pids() -> impl Iterator<Item = Pid> {
 /// What counts as one source: an IPv4 address, or the /64 network of an IPv6
 /// address.
 fn source(client: Sockaddr) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = client.v6;
-    u64::from_be_bytes(match client.v4() {
+    match client.v4() {
         // No IPv6 network begins with 32 ones: they are multicast (RFC 4291, section 2.7).
-        Some([a, b, c, d]) => [255, 255, 255, 255, a, b, c, d],
-        None => [a, b, c, d, e, f, g, h],
-    })
+        Some(v4) => u64::from(u32::MAX) << 32 | u64::from(u32::from_be_bytes(v4)),
+        None => (u128::from_be_bytes(client.v6) >> 64) as u64,
+    }
 }

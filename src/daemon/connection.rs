@@ -98,7 +98,7 @@ fn is_over(fd: Fd, e: Errno) -> bool {
     let is_to_end = REASON.get() != 0;
     let is_over = is_timeout(fd, e) && {
         let info = look(fd, if is_to_end { PATIENCE } else { idle() });
-        !info.has_more && (info.is_silent || !is_to_end)
+        !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
         to_end(fd, e);

@@ -2,9 +2,9 @@
 //! client has sent (the drain). A second one, SIGQUIT or the end of the grace time
 //! resets the connections that are left.
 
-use super::options::{GRACE_SECONDS, MAX_CHILDREN};
+use super::options::GRACE_SECONDS;
 use super::{children, connection, log, notify};
-use crate::sys::{self, Global, SIG_IGN, signal, sigset};
+use crate::sys::{self, Fd, Global, SIG_IGN, signal, sigset};
 use core::ffi::c_int;
 use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, wait};
@@ -12,7 +12,7 @@ use rustix::thread::Timespec;
 
 /// Milliseconds in which further signals are the same request to stop: systemd, sudo and
 /// a terminal that closes send several.
-const ONE_REQUEST: u64 = 1000;
+const ONE_REQUEST: u32 = 1000;
 /// Milliseconds after the request in which connections are accepted whose handshake was
 /// under way.
 const HANDSHAKE: u32 = 200;
@@ -51,7 +51,7 @@ pub fn catch_signals() {
     sys::enable_sigaltstack();
     for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
         let before = signal(signum, Some(stop_handler));
-        // A shell ignores some for a job in the background, and nohup(1) one.
+        // A shell ignores two for a job in the background, and nohup(1) SIGHUP.
         if signum != SIGTERM && before == libc::SIG_IGN {
             signal(signum, SIG_IGN);
         }
@@ -66,10 +66,9 @@ extern "C" fn stop_handler(signum: c_int) {
     if getpid().as_raw_pid() != PARENT.get() {
         return connection::end(signum);
     }
-    let is_new = sys::milliseconds().wrapping_sub(BEGIN.get()) >= ONE_REQUEST;
     match STAGE.get() {
         Stage::Serving => next_stage(signum),
-        Stage::Drain if is_new || signum == SIGQUIT => next_stage(signum),
+        Stage::Drain if signum == SIGQUIT || elapsed() >= ONE_REQUEST => next_stage(signum),
         _ => {}
     }
 }
@@ -89,11 +88,13 @@ fn next_stage(signum: c_int) {
     if before == Stage::Serving {
         notify::notify("STOPPING=1");
     }
-    match sys::fd(LISTENFD.get()) {
-        Some(listenfd) if stage == Stage::Drain && IS_OWN.get() && GRACE_SECONDS.get() > 0 => {
-            sys::set_timeout(listenfd, libc::SO_RCVTIMEO, 0, HANDSHAKE * 1000);
-        }
-        _ => stop_listening(),
+    if let Some(listenfd) = sys::fd(LISTENFD.get())
+        && (stage != Stage::Drain
+            || !IS_OWN.get()
+            || GRACE_SECONDS.get() == 0
+            || !sys::set_timeout(listenfd, libc::SO_RCVTIMEO, 0, HANDSHAKE * 1000))
+    {
+        sys::close(listenfd);
     }
     log::stopping(event, signum);
     for pid in children::pids() {
@@ -102,12 +103,6 @@ fn next_stage(signum: c_int) {
             // A stopped child cannot reset its connection.
             let _ = kill_process(pid, Signal::CONT);
         }
-    }
-}
-
-fn stop_listening() {
-    if let Some(listenfd) = sys::fd(LISTENFD.replace(0)) {
-        sys::close(listenfd);
     }
 }
 
@@ -125,24 +120,28 @@ pub fn is_stopping() -> bool {
     STAGE.get() != Stage::Serving
 }
 
+/// Milliseconds since the stage began.
+fn elapsed() -> u32 {
+    sys::milliseconds().wrapping_sub(BEGIN.get()) as u32
+}
+
 /// Whether the server is stopping and accepts no more.
-pub fn is_over() -> bool {
-    let time = || sys::milliseconds().wrapping_sub(BEGIN.get());
-    is_stopping()
-        && (children::count() >= MAX_CHILDREN.get() as usize || time() >= HANDSHAKE.into())
+pub fn is_over(is_full: bool) -> bool {
+    is_stopping() && (is_full || elapsed() >= HANDSHAKE)
 }
 
 /// Waits for the children, stage by stage, and ends the program.
-pub fn drain() -> ! {
-    stop_listening();
+pub fn drain(listenfd: Fd) -> ! {
+    // Unless it is closed already.
+    sys::close(listenfd);
     loop {
         let stage = STAGE.get();
         let seconds = if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
-        let end = BEGIN.get() + u64::from(seconds) * 1000;
         while STAGE.get() == stage && children::count() > 0 {
-            let left = end.saturating_sub(sys::milliseconds()) as i64 + 1;
+            let left = (seconds * 1000).saturating_sub(elapsed()) + 1;
             let (tv_sec, tv_nsec) = (left / 1000, left % 1000 * 1_000_000);
-            if !sys::pause(NOTHING, Some(&mut Timespec { tv_sec, tv_nsec })) {
+            let mut left = Timespec { tv_sec: tv_sec.into(), tv_nsec: tv_nsec.into() };
+            if !sys::pause(NOTHING, Some(&mut left)) {
                 break;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::end;
 use super::fault::{die, keep};
-use super::options::{HOST, REUSE_PORT};
+use super::options::{HOSTS, REUSE_PORT};
 use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
 use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -11,10 +11,7 @@ use rustix::process::getpid;
 /// getaddrinfo(3): the addresses to try. Without `-b` these are `[::]`, which is every
 /// address of both families, and then `0.0.0.0`, in case `[::]` cannot be bound.
 pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
-    let host = HOST.get();
-    let hosts =
-        if host.family == 0 { [Sockaddr::ANY6, Sockaddr::ANY] } else { [host, Sockaddr::NONE] };
-    hosts.into_iter().filter(|host| host.family != 0).map(move |host| host.with_port(port))
+    HOSTS.iter().map(move |host| host.get().with_port(port)).filter(|host| host.family != 0)
 }
 
 /// socket(2), with the options that the command line asks for.

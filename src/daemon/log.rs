@@ -8,13 +8,6 @@ use core::ffi::c_int;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitStatus};
 
-/// When a message was last logged, in milliseconds, and how many like it were
-/// suppressed since.
-struct Limit {
-    last_logged: Global<u64>,
-    suppressed: Global<u32>,
-}
-
 /// Messages of which at most one a second is logged.
 #[derive(Clone, Copy)]
 pub enum Kind {
@@ -25,20 +18,18 @@ pub enum Kind {
     Refuse,
 }
 
-static LIMITS: [Limit; 5] =
-    [const { Limit { last_logged: Global::new(0), suppressed: Global::new(0) } }; _];
+/// For each kind: when a message was last logged, in milliseconds, and how many were
+/// suppressed since.
+static LIMITS: [Global<(u64, u32)>; 5] = [const { Global::new((0, 0)) }; _];
 
 /// If a message of this kind may be logged now: how many were suppressed since the
 /// last one.
 fn permit(kind: Kind) -> Option<u32> {
     let limit = &LIMITS[kind as usize];
-    let (now, last) = (milliseconds(), limit.last_logged.get());
-    if last != 0 && now.wrapping_sub(last) < 1000 {
-        limit.suppressed.set(limit.suppressed.get().wrapping_add(1));
-        return None;
-    }
-    limit.last_logged.set(now);
-    Some(limit.suppressed.take())
+    let (now, (last_logged, suppressed)) = (milliseconds(), limit.get());
+    let permitted = last_logged == 0 || now.wrapping_sub(last_logged) >= 1000;
+    limit.set(if permitted { (now, 0) } else { (last_logged, suppressed.wrapping_add(1)) });
+    permitted.then_some(suppressed)
 }
 
 /// A call of the parent failed, and this client, if there is one, is not served.

@@ -51,14 +51,16 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
 /// After a stop signal it returns the connections that come at once, and then drains.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
-        while children::count() >= MAX_CHILDREN.get() as usize && !end::is_stopping() {
+        let is_full = children::count() >= MAX_CHILDREN.get() as usize;
+        if end::is_over(is_full) {
+            end::drain(listenfd);
+        }
+        if is_full {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
             if waitpid() == 0 {
                 sys::pause(end::NOTHING, None);
             }
-        }
-        if end::is_over() {
-            end::drain();
+            continue;
         }
         match end::unblocked(|| sys::accept(listenfd, &TABLE.client)) {
             Ok(connfd) if children::may_have_one_more() => {
@@ -70,7 +72,7 @@ pub fn accept(listenfd: Fd) -> Fd {
                 sys::close(connfd);
             }
             Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(_) if end::is_stopping() => end::drain(),
+            Err(_) if end::is_stopping() => end::drain(listenfd),
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
                 log::failed(log::Kind::Accept, "accept", e, &Sockaddr::NONE);

@@ -30,8 +30,8 @@ pub enum Service {
     Rot13,
 }
 
-/// -b: the address to listen on, if one was given.
-pub static HOST: Global<Sockaddr> = Global::new(Sockaddr::NONE);
+/// The addresses to try, in this order; with -b only that one.
+pub static HOSTS: [Global<Sockaddr>; 2] = [const { Global::new(Sockaddr::NONE) }; 2];
 /// -c
 pub static MAX_CHILDREN: Global<u32> = Global::new(0);
 /// -C: `MOST_CHILDREN` means no limit.
@@ -62,6 +62,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
+    HOSTS[0].set(Sockaddr::ANY6);
+    HOSTS[1].set(Sockaddr::ANY);
     MAX_CHILDREN.set(1024);
     MAX_PER_SOURCE.set(MOST_CHILDREN);
     GRACE_SECONDS.set(10);
@@ -118,17 +120,18 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
     if !takes_value && value.is_some() && name.len() > 2 {
         wrong("option takes no value: ", name);
     }
-    let missing = || wrong("value missing after ", name);
-    let value = match value {
-        _ if !takes_value => b"",
-        value => value.or_else(|| args.next()).unwrap_or_else(missing),
-    };
+    let value = if takes_value { value.or_else(|| args.next()) } else { Some(&b""[..]) };
+    let value = value.unwrap_or_else(|| wrong("value missing after ", name));
     let number = |least, most| typed_number(name, value, least, most);
     match letter {
-        b'b' => HOST.set(inet_pton(value).unwrap_or_else(|| {
-            wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
-            sys::_exit(2)
-        })),
+        b'b' => {
+            let Some(host) = inet_pton(value) else {
+                wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
+                sys::_exit(2)
+            };
+            HOSTS[0].set(host);
+            HOSTS[1].set(Sockaddr::NONE);
+        }
         b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
         b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
         b'g' => GRACE_SECONDS.set(number(0, DAY)),
@@ -151,15 +154,13 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
 
 /// The value of the option `name`, a number in these bounds.
 fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
-    match number(value, most) {
-        Some(n) if n >= least => n,
-        _ => {
-            let mut line = message();
-            wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
-            line.str(" to ").num(most as usize).end();
-            sys::_exit(2)
-        }
+    if let Some(n) = number(value, most).filter(|&n| n >= least) {
+        return n;
     }
+    let mut line = message();
+    wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
+    line.str(" to ").num(most as usize).end();
+    sys::_exit(2)
 }
 
 fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Line {

@@ -2,7 +2,7 @@
 
 use super::start::{STACK, STACK_SIZE, start};
 use core::arch::{asm, naked_asm};
-use core::ffi::{c_int, c_long};
+use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 /// The kernel jumps here, with argc, argv and envp on its stack.
@@ -52,9 +52,6 @@ pub unsafe fn syscall<const N: usize>(number: c_long, args: [usize; N]) -> usize
 
 /// seccomp(2)'s number for this architecture: 64 bits, little-endian, EM_AARCH64.
 pub const AUDIT_ARCH: u32 = 0xc000_0000 | libc::EM_AARCH64 as u32;
-
-/// The flag that says that `restorer` is given.
-pub const SA_RESTORER: c_int = 0x0400_0000;
 
 /// Where a handler returns to (sigreturn(2)).
 #[unsafe(naked)]

@@ -9,12 +9,15 @@ use rustix::thread::Timespec;
 pub type Handler = Option<extern "C" fn(c_int)>;
 pub const SIG_IGN: Handler = None;
 
+/// The flag that says that `restorer` is given (linux/signal.h).
+const SA_RESTORER: c_int = 0x0400_0000;
+
 /// signal(2), as the C library makes it: sigaction(2) with SA_RESTART. The
 /// handler runs with all other signals blocked, on a stack of its own. Returns
 /// the handler before, as a number.
 pub fn signal(signum: c_int, handler: Handler) -> usize {
     let handler = handler.map_or(libc::SIG_IGN, |handler| handler as usize);
-    let flags = (libc::SA_RESTART | libc::SA_ONSTACK | arch::SA_RESTORER) as usize;
+    let flags = (libc::SA_RESTART | libc::SA_ONSTACK | SA_RESTORER) as usize;
     // The kernel's `struct sigaction`, which is not the C library's: handler,
     // flags, restorer, and the signals to block.
     let action = [handler, flags, arch::restorer as *const () as usize, !0];

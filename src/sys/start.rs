@@ -1,7 +1,6 @@
 //! From the kernel's entry to `main`: the stack and the arguments.
 
 use super::global::Global;
-use super::text::split_once;
 use core::ffi::c_char;
 
 /// Bytes of the stack: whole pages. It ends where a page ends.
@@ -45,10 +44,7 @@ pub struct Strings(*const *const c_char);
 impl Strings {
     /// The value of an environment variable (getenv(3)).
     pub fn getenv(mut self, name: &[u8]) -> Option<&'static [u8]> {
-        self.find_map(|variable| {
-            let (found, value) = split_once(variable, b'=');
-            value.filter(|_| found == name)
-        })
+        self.find_map(|variable| variable.strip_prefix(name)?.strip_prefix(b"="))
     }
 }
 

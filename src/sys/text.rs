@@ -2,15 +2,11 @@
 
 /// A number of decimal digits and nothing else, at most `max`.
 pub fn number(text: &[u8], max: u32) -> Option<u32> {
-    if text.is_empty() {
-        return None;
-    }
-    let max = u64::from(max);
     let n = text.iter().try_fold(0u64, |n, &c| {
         let digit = (c as char).to_digit(10)?;
-        Some(10 * n + u64::from(digit)).filter(|&n| n <= max)
+        Some(10 * n + u64::from(digit)).filter(|&n| n <= max.into())
     });
-    Some(n? as u32)
+    n.filter(|_| !text.is_empty()).map(|n| n as u32)
 }
 
 /// The text before the first `separator`, and the text behind it if there is one.

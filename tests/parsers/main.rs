@@ -36,6 +36,7 @@ mod sys {
     pub mod text;
 
     pub mod call {
+        use rustix::event::Timespec;
         use rustix::fd::BorrowedFd;
         use std::cell::RefCell;
 
@@ -51,7 +52,9 @@ mod sys {
             true
         }
 
-        pub fn poll_out(_: BorrowedFd, _: Option<&()>) {}
+        pub fn poll_out(_: BorrowedFd, _: Option<&Timespec>) -> bool {
+            true
+        }
     }
 
     mod mem {

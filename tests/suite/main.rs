@@ -58,4 +58,5 @@ mod binary;
 mod compare;
 mod debian_package;
 mod deploy;
+mod recipe;
 mod wings;

@@ -7,7 +7,6 @@ use core::ffi::c_int;
 use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
-use rustix::thread::Timespec;
 
 /// What a child blocks: it has no children to reap.
 const CHILD_BLOCKS: u64 = sigset(SIGCHLD) | sigset(SIGALRM);
@@ -165,9 +164,8 @@ fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
     while look(connfd, wait).has_more {
-        if sys::poll_out(connfd, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
-            let tv_nsec = i64::from(wait) * 1_000_000;
-            sys::pause(CHILD_BLOCKS, Some(&mut Timespec { tv_sec: 0, tv_nsec }));
+        if sys::poll_out(connfd, 1000) {
+            sys::pause(CHILD_BLOCKS, wait);
             wait = 640.min(2 * wait);
         }
     }

@@ -24,12 +24,12 @@ pub use options::{Service, getopt};
 pub use reap::waitpid;
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
-use rustix::thread::Timespec;
 
-/// Time between two attempts of accept(2) or fork(2) when the system lacks something.
-const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// Time for a child to end whose client has left.
-const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Milliseconds between two attempts of accept(2) or fork(2) when the system lacks
+/// something.
+const RETRY: u32 = 100;
+/// Milliseconds for a child to end whose client has left.
+const MOMENT: u32 = 50;
 
 /// Does the last things before the first connection, writes the ready line and
 /// tells the service manager.
@@ -61,7 +61,7 @@ pub fn accept(listenfd: Fd) -> Fd {
         if is_full {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
             if waitpid() == 0 && !children::has_place() {
-                sys::pause(end::NOTHING, None);
+                sys::pause(end::NOTHING, u32::MAX);
             }
             continue;
         }
@@ -79,7 +79,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
                 log::failed(log::Kind::Accept, "accept", e, None);
-                sys::pause(end::NOTHING, Some(&mut { RETRY }));
+                sys::pause(end::NOTHING, RETRY);
             }
         }
     }
@@ -90,10 +90,10 @@ pub fn accept(listenfd: Fd) -> Fd {
 /// of many clients that are refused.
 fn may_serve() -> bool {
     let mut left = MOMENT;
-    while !children::may_have_one_more() && log::may_log(log::Kind::Refuse) {
+    while left > 0 && !children::may_have_one_more() && log::may_log(log::Kind::Refuse) {
         reap::reap_all(0);
-        if !children::may_have_one_more() && !sys::pause(end::NOTHING, Some(&mut left)) {
-            return false;
+        if !children::may_have_one_more() {
+            left = sys::pause(end::NOTHING, left);
         }
     }
     children::may_have_one_more()
@@ -119,7 +119,7 @@ pub fn fork() -> i32 {
             }
             Err(e) => {
                 log::failed(log::Kind::Fork, "fork", e, Some(children::client()));
-                sys::pause(end::NOTHING, Some(&mut { RETRY }));
+                sys::pause(end::NOTHING, RETRY);
             }
         }
     }

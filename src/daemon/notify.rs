@@ -4,10 +4,9 @@ use super::log::{Kind, failed};
 use crate::sys::{self, Fd, Global, Strings};
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, Result, write};
-use rustix::thread::Timespec;
 
-/// How long the start waits for room in the manager's queue.
-const LONGEST_WAIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// How many milliseconds the start waits for room in the manager's queue.
+const LONGEST_WAIT: u32 = 5000;
 
 /// The socket to the service manager, or 0 if there is none.
 static SOCKET: Global<i32> = Global::new(0);
@@ -25,7 +24,7 @@ pub fn ready(manager: Option<Result<Fd>>) {
         SOCKET.set(fd.as_raw_fd());
         loop {
             match write(fd, b"READY=1") {
-                Err(Errno::AGAIN) if sys::poll_out(fd, Some(&LONGEST_WAIT)) => {}
+                Err(Errno::AGAIN) if sys::poll_out(fd, LONGEST_WAIT) => {}
                 result => return result,
             }
         }

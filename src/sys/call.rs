@@ -43,11 +43,12 @@
 use super::arch::syscall;
 use super::inet::Sockaddr;
 use super::mem::copy;
+use super::signal::timespec;
 use super::start::STACK;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, IoSlice, ReadWriteFlags, Result, pwritev2, retry_on_intr, write};
 use rustix::net::addr::{SocketAddrArg, SocketAddrOpaque};
@@ -215,19 +216,17 @@ pub fn write_now(fd: Fd, text: &[u8]) -> usize {
     // The offset -1 means the current file position.
     let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         // Not every file can tell whether it would block.
-        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
+        Err(_) if poll_out(fd, 0) => retry_on_intr(|| write(fd, text)),
         written => written,
     };
     written.unwrap_or(0)
 }
 
-/// For `poll_out`: without waiting.
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-
-/// Waits until a write would not block, at most for `timeout`; whether that is so
-/// (poll(2), POLLOUT).
-pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
-    !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
+/// Waits until a write would not block, at most for so many milliseconds; whether that
+/// is so (poll(2), POLLOUT).
+pub fn poll_out(fd: Fd, milliseconds: u32) -> bool {
+    let timeout = timespec(milliseconds);
+    !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)), Ok(0))
 }
 
 /// What TCP knows of a connection.

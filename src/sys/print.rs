@@ -129,7 +129,7 @@ impl Line {
     /// block; what a short write leaves is lost, as after an error.
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
-            poll_out(STDOUT, None);
+            poll_out(STDOUT, u32::MAX);
         }
         self.len = 0;
     }

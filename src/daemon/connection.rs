@@ -1,7 +1,7 @@
 //! The connection of a child: its calls with the errors dealt with, the idle limit, and
 //! the two ways in which it ends.
 
-use super::options::IDLE_SECONDS;
+use super::options::IDLE;
 use crate::sys::{self, Fd, Global, TcpInfo, set_timeout, setsockopt, sigset};
 use core::ffi::c_int;
 use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
@@ -37,21 +37,16 @@ pub fn set(connfd: Fd) {
 /// `is_stopping`, the child is to end, as those are that were forked before.
 pub fn begin(is_stopping: bool) {
     if let Some(connfd) = sys::fd(CONNFD.get())
-        && idle() > 0
+        && IDLE.get() > 0
     {
-        set_timeout(connfd, SO_RCVTIMEO, IDLE_SECONDS.get(), 0);
-        set_timeout(connfd, libc::SO_SNDTIMEO, IDLE_SECONDS.get(), 0);
+        set_timeout(connfd, SO_RCVTIMEO, IDLE.get());
+        set_timeout(connfd, libc::SO_SNDTIMEO, IDLE.get());
     }
     if is_stopping {
         end(libc::SIGTERM);
     }
     sys::disable_sigaltstack();
     sys::sigmask(CHILD_BLOCKS);
-}
-
-/// The idle limit in milliseconds, 0 for none.
-fn idle() -> u32 {
-    IDLE_SECONDS.get() * 1000
 }
 
 /// recv(2): the number of bytes, 0 at the end of file. An error ends the child. When the
@@ -82,7 +77,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         Err(e) => {
             // If no byte counts as acknowledged, TCP_INFO is missing, and nothing shows
             // whether the client takes its answers.
-            if is_timeout(e) && look(fd, idle()).acknowledged == 0 {
+            if is_timeout(e) && look(fd, IDLE.get()).acknowledged == 0 {
                 reset(e);
             }
             0
@@ -95,7 +90,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 fn is_over(fd: Fd, e: Errno) -> bool {
     let is_to_end = REASON.get() != 0;
     let is_over = is_timeout(e) && {
-        let info = look(fd, if is_to_end { PATIENCE } else { idle() });
+        let info = look(fd, if is_to_end { PATIENCE } else { IDLE.get() });
         !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
@@ -119,7 +114,7 @@ fn to_end(connfd: Fd, reason: Errno) {
     if REASON.get() == 0 {
         REASON.set(reason.raw_os_error());
     }
-    set_timeout(connfd, SO_RCVTIMEO, 0, PATIENCE * 1000);
+    set_timeout(connfd, SO_RCVTIMEO, PATIENCE);
 }
 
 /// Looks at the connection after a wait of so many milliseconds. If the client has answers
@@ -130,7 +125,7 @@ fn look(connfd: Fd, waited: u32) -> TcpInfo {
         let is_same = info.acknowledged == acknowledged;
         let stalled = if is_same { stalled + waited } else { 0 };
         STALL.set((info.acknowledged, stalled));
-        if is_same && idle() > 0 && stalled >= idle() {
+        if is_same && IDLE.get() > 0 && stalled >= IDLE.get() {
             reset(Errno::AGAIN);
         }
     }

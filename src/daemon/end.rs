@@ -93,7 +93,7 @@ fn next_stage(signum: c_int) {
         && (stage != Stage::Drain
             || !IS_OWN.get()
             || GRACE_SECONDS.get() == 0
-            || !sys::set_timeout(listenfd, libc::SO_RCVTIMEO, 0, HANDSHAKE * 1000))
+            || !sys::set_timeout(listenfd, libc::SO_RCVTIMEO, HANDSHAKE))
     {
         sys::close(listenfd);
     }

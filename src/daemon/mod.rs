@@ -45,7 +45,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
         Service::Echo => "echo",
         Service::Rot13 => "rot13",
     };
-    message().str(name).str(" listening on ").addr(&addr).end();
+    message(name).str(" listening on ").addr(&addr).end();
     notify::ready(manager);
 }
 
@@ -60,7 +60,7 @@ pub fn accept(listenfd: Fd) -> Fd {
         }
         if is_full {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
-            if waitpid() == 0 && !children::has_place() {
+            if waitpid() == 0 {
                 sys::pause(end::NOTHING, u32::MAX);
             }
             continue;
@@ -90,13 +90,16 @@ pub fn accept(listenfd: Fd) -> Fd {
 /// of many clients that are refused.
 fn may_serve() -> bool {
     let mut left = MOMENT;
-    while left > 0 && !children::may_have_one_more() && log::may_log(log::Kind::Refuse) {
+    while !children::may_have_one_more() {
+        if left == 0 || !log::may_log(log::Kind::Refuse) {
+            return false;
+        }
         reap::reap_all(0);
         if !children::may_have_one_more() {
             left = sys::pause(end::NOTHING, left);
         }
     }
-    children::may_have_one_more()
+    true
 }
 
 /// fork(2): 0 in the child, which is ready to serve; -1 after a stop signal. It waits for

@@ -194,10 +194,11 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> bool {
 }
 
 /// Limits how long a call on a socket waits: recv and accept with SO_RCVTIMEO, send with
-/// SO_SNDTIMEO (socket(7)). After that time it fails with EAGAIN.
-pub fn set_timeout(fd: Fd, option: c_int, seconds: u32, microseconds: u32) -> bool {
-    // Two 64-bit numbers, little-endian.
-    setsockopt(fd, libc::SOL_SOCKET, option, &[seconds, 0, microseconds, 0])
+/// SO_SNDTIMEO (socket(7)). After so many milliseconds it fails with EAGAIN.
+pub fn set_timeout(fd: Fd, option: c_int, milliseconds: u32) -> bool {
+    // Two 64-bit numbers, little-endian: seconds and microseconds.
+    let value = [milliseconds / 1000, 0, milliseconds % 1000 * 1000, 0];
+    setsockopt(fd, libc::SOL_SOCKET, option, &value)
 }
 
 /// getsockopt(2), for an option of at most so many ints. What the kernel does not have

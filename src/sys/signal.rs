@@ -46,7 +46,6 @@ pub fn sigmask(blocked: u64) {
 
 /// Waits with only these signals blocked until a signal comes, at most for so many
 /// milliseconds. Returns how many of these are left (ppoll(2)).
-#[inline(never)]
 pub fn pause(blocked: u64, milliseconds: u32) -> u32 {
     let mut time = timespec(milliseconds);
     let (time_at, set) = (&raw mut time as usize, &raw const blocked as usize);
@@ -57,6 +56,7 @@ pub fn pause(blocked: u64, milliseconds: u32) -> u32 {
 }
 
 /// This time as the kernel has it.
+#[inline(never)]
 pub fn timespec(milliseconds: u32) -> Timespec {
     let (tv_sec, tv_nsec) = (milliseconds / 1000, milliseconds % 1000 * 1_000_000);
     Timespec { tv_sec: tv_sec.into(), tv_nsec: tv_nsec.into() }

@@ -122,10 +122,9 @@ fn to_end(connfd: Fd, reason: Errno) {
 fn look(connfd: Fd, waited: u32) -> TcpInfo {
     let (info, (acknowledged, stalled)) = (sys::tcp_info(connfd), STALL.get());
     if info.has_more {
-        let is_same = info.acknowledged == acknowledged;
-        let stalled = if is_same { stalled + waited } else { 0 };
+        let stalled = if info.acknowledged == acknowledged { stalled + waited } else { 0 };
         STALL.set((info.acknowledged, stalled));
-        if is_same && IDLE.get() > 0 && stalled >= IDLE.get() {
+        if IDLE.get() > 0 && stalled >= IDLE.get() {
             reset(Errno::AGAIN);
         }
     }

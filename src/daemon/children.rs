@@ -23,7 +23,7 @@ pub struct Table {
     children: [Global<Child>; MOST_CHILDREN as usize],
     /// With `-C`: sources, and how many children each has. A source stands in one of the
     /// `NEAR` places from its hash on; who has none has left it.
-    sources: [Global<(u64, u32)>; 2 * MOST_CHILDREN as usize + NEAR],
+    sources: [Global<(u64, i32)>; 2 * MOST_CHILDREN as usize + NEAR],
 }
 
 /// Only the parent has this memory: it lies behind everything else (link.ld),
@@ -60,23 +60,23 @@ pub fn has_place() -> bool {
 
 /// Whether the source of `client` may have one more child.
 pub fn may_have_one_more() -> bool {
-    add_to_source(client(), 0) < MAX_PER_SOURCE.get()
+    add_to_source(client(), 0) < MAX_PER_SOURCE.get() as i32
 }
 
 /// With `-C`: changes the number of children of a client's source, and returns it.
 ///
 /// Nobody can choose sources that come together: the kernel puts the program at a random
 /// address.
-fn add_to_source(client: &Sockaddr, change: i32) -> u32 {
+fn add_to_source(client: &Sockaddr, change: i32) -> i32 {
     let (source, secret) = (source(client), &raw const TABLE as u64);
     let hash = ((source ^ secret).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
     let near = TABLE.sources.get(hash..hash + NEAR).unwrap_or_default();
-    let is_own = |place: &&Global<(u64, u32)>| place.get().0 == source;
-    let is_free = |place: &&Global<(u64, u32)>| place.get().1 == 0;
+    let is_own = |place: &&Global<(u64, i32)>| place.get().0 == source;
+    let is_free = |place: &&Global<(u64, i32)>| place.get().1 == 0;
     let Some(place) = near.iter().find(is_own).or_else(|| near.iter().find(is_free)) else {
         return 0;
     };
-    let children = place.get().1.saturating_add_signed(change);
+    let children = 0.max(place.get().1 + change);
     place.set((source, children));
     children
 }

@@ -84,11 +84,11 @@ pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
         }
     }
     let service = match service {
-        Some(b"echo") if port.is_none() && !has_socket => wrong("echo needs a port", b""),
-        Some(b"echo") => Service::Echo,
-        Some(b"rot13") => Service::Rot13,
-        Some(other) => wrong("neither echo nor rot13: ", other),
         None => wrong("a service is missing: echo or rot13", b""),
+        Some(name) if name == b"rot13" => Service::Rot13,
+        Some(name) if name != b"echo" => wrong("neither echo nor rot13: ", name),
+        _ if port.is_none() && !has_socket => wrong("echo needs a port", b""),
+        _ => Service::Echo,
     };
     let wrong_port = |port| wrong("not a port from 0 to 65535: ", port);
     (service, port.map(|port| number(port, 65535).unwrap_or_else(|| wrong_port(port)) as u16))

@@ -56,7 +56,6 @@ pub fn pause(blocked: u64, milliseconds: u32) -> u32 {
 }
 
 /// This time as the kernel has it.
-#[inline(never)]
 pub fn timespec(milliseconds: u32) -> Timespec {
     let (tv_sec, tv_nsec) = (milliseconds / 1000, milliseconds % 1000 * 1_000_000);
     Timespec { tv_sec: tv_sec.into(), tv_nsec: tv_nsec.into() }

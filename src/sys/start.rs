@@ -1,6 +1,7 @@
 //! From the kernel's entry to `main`: the stack and the arguments.
 
 use super::global::Global;
+use super::text::split_once;
 use core::ffi::c_char;
 
 /// Bytes of the stack: whole pages. It ends where a page ends.
@@ -44,7 +45,10 @@ pub struct Strings(*const *const c_char);
 impl Strings {
     /// The value of an environment variable (getenv(3)).
     pub fn getenv(mut self, name: &[u8]) -> Option<&'static [u8]> {
-        self.find_map(|variable| variable.strip_prefix(name)?.strip_prefix(b"="))
+        self.find_map(|variable| match split_once(variable, b'=') {
+            (its_name, value) if its_name == name => value,
+            _ => None,
+        })
     }
 }
 

@@ -71,11 +71,18 @@ fn add_to_source(client: &Sockaddr, change: i32) -> i32 {
     let (source, secret) = (source(client), &raw const TABLE as u64);
     let hash = ((source ^ secret).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
     let near = TABLE.sources.get(hash..hash + NEAR).unwrap_or_default();
-    let is_own = |place: &&Global<(u64, i32)>| place.get().0 == source;
-    let is_free = |place: &&Global<(u64, i32)>| place.get().1 == 0;
-    let Some(place) = near.iter().find(is_own).or_else(|| near.iter().find(is_free)) else {
-        return 0;
-    };
+    let mut own = None;
+    for place in near {
+        match place.get() {
+            (owner, _) if owner == source => {
+                own = Some(place);
+                break;
+            }
+            (_, 0) => own = own.or(Some(place)),
+            _ => {}
+        }
+    }
+    let Some(place) = own else { return 0 };
     let children = 0.max(place.get().1 + change);
     place.set((source, children));
     children

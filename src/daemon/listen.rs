@@ -37,8 +37,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
 
 /// listen(2). A failure ends the program.
 pub fn listen(fd: Fd, backlog: i32) {
-    set_inherited(fd);
-    rustix::net::listen(fd, backlog).unwrap_or_else(|e| die("listen", e));
+    listen_as("listen", fd, backlog);
     end::IS_OWN.set(true);
 }
 
@@ -56,10 +55,9 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
         die("LISTEN_FDS is not 1", Errno::INVAL);
     }
     let listenfd = sys::fd(SD_LISTEN_FDS_START)?;
-    set_inherited(listenfd);
     // A socket that listens already gets the longest queue that the system
     // allows. A socket that cannot listen fails here.
-    rustix::net::listen(listenfd, i32::MAX).unwrap_or_else(|e| die("LISTEN_FDS", e));
+    listen_as("LISTEN_FDS", listenfd, i32::MAX);
     // An unused socket takes the place of each standard stream that is closed, so
     // that no connection does. `ready` closes the one that is left over.
     let _ = sys::socket(libc::AF_INET, libc::SOCK_STREAM);
@@ -68,11 +66,11 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     Some(listenfd)
 }
 
-/// Sets what connections inherit from the listening socket: urgent data stays in its
+/// listen(2), after it sets what connections inherit: urgent data stays in its
 /// place (RFC 6093), and TCP keep-alive finds a peer that is gone in two minutes, with a
 /// probe after one minute of silence, and two more, 20 seconds apart (tcp(7)). A socket
 /// that is handed over with keep-alive has times of its own.
-fn set_inherited(listenfd: Fd) {
+fn listen_as(call: &'static str, listenfd: Fd, backlog: i32) {
     setsockopt(listenfd, SOL_SOCKET, libc::SO_OOBINLINE, 1);
     let mut on = [0];
     sys::getsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, &mut on);
@@ -82,4 +80,5 @@ fn set_inherited(listenfd: Fd) {
         setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPINTVL, 20);
         setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPCNT, 3);
     }
+    rustix::net::listen(listenfd, backlog).unwrap_or_else(|e| die(call, e));
 }

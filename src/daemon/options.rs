@@ -2,7 +2,7 @@
 //! before the server opens its listening socket.
 
 use crate::sys::{self, Global, Line, STDOUT, Sockaddr, Strings};
-use crate::sys::{inet_pton, message, number, split_once};
+use crate::sys::{inet_pton, lines, message, number, split_once};
 
 /// `letter` finds the options here: the letter in column 3, the name from column 6.
 const HELP: &str = "\
@@ -105,8 +105,7 @@ fn short_options(arg: &'static [u8], args: &mut Strings) {
 
 /// The letter of the option `name`, which is `-c` or `--max-children`.
 fn letter(name: &[u8]) -> Option<u8> {
-    let mut lines = HELP.as_bytes().split(|&c| c == b'\n');
-    lines.find_map(|line| {
+    lines(HELP.as_bytes()).find_map(|line| {
         let (short, long) = line.split_at_checked(6)?;
         (short[2..4] == *name || split_once(long, b' ').0 == name).then_some(short[3])
     })

@@ -134,7 +134,8 @@ pub fn connect(path: &[u8]) -> Result<Fd> {
     if len < 2 + path.len() {
         return Err(Errno::INVAL);
     }
-    copy(&mut addr, &(libc::AF_UNIX as u16).to_ne_bytes());
+    addr[0].write(libc::AF_UNIX as u8);
+    addr[1].write(0);
     if path.first() == Some(&b'@') {
         addr[2].write(0);
     }

@@ -2,7 +2,7 @@
 //! here. Others are numbers.
 
 use super::print::Line;
-use super::text::{number, split_once};
+use super::text::{lines, number, split_once};
 
 /// Number and name (errno(3)), and a meaning where users meet it. The numbers
 /// are the same on x86-64 and 64-bit Arm. It is one text because a table of
@@ -59,6 +59,8 @@ impl Line {
 
 /// The text that belongs to `n`.
 pub fn find(names: &'static str, n: i32) -> Option<&'static [u8]> {
-    let mut lines = names.as_bytes().split(|&c| c == b'\n').map(|line| split_once(line, b' '));
-    lines.find(|line| number(line.0, 133) == Some(n as u32))?.1
+    lines(names.as_bytes())
+        .map(|line| split_once(line, b' '))
+        .find(|line| number(line.0, 133) == Some(n as u32))?
+        .1
 }

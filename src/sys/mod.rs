@@ -25,4 +25,4 @@ pub use mem::memmove;
 pub use print::{Line, message, report};
 pub use signal::*;
 pub use start::Strings;
-pub use text::{number, split_once};
+pub use text::{lines, number, split_once};

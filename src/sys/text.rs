@@ -9,6 +9,16 @@ pub fn number(text: &[u8], max: u32) -> Option<u32> {
     n.filter(|_| !text.is_empty()).map(|n| n as u32)
 }
 
+/// The lines of a text.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let line;
+        (line, rest) = split_once(rest?, b'\n');
+        Some(line)
+    })
+}
+
 /// The text before the first `separator`, and the text behind it if there is one.
 pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
     let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());

@@ -185,7 +185,7 @@ fn an_address_is_printed_in_its_standard_form() {
             groups[..6].copy_from_slice(&[0, 0, 0, 0, 0, u16::MAX << rng.u8(..2)]);
         }
         let (ip, port) = (Ipv6Addr::from(groups), rng.u16(..));
-        let mut addr = Sockaddr::ANY6.with_port(port);
+        let mut addr = Sockaddr::any(libc::AF_INET6).with_port(port);
         addr.v6 = ip.octets();
         assert_eq!(printed(&addr), shown_address(ip.into(), port));
     }
@@ -628,8 +628,8 @@ fn answered(words: &[Word], environment: &[Word]) -> (u32, (i32, String, String)
     let argv = pointers(&mut words.iter().map(|word| word.as_ptr().cast()));
     let envp = pointers(&mut variables.iter().map(|variable| variable.as_ptr()));
     let start = move || {
-        limit(libc::RLIMIT_NOFILE, 3);
-        limit(libc::RLIMIT_CPU, 20); // should it loop
+        set_limit(0, libc::RLIMIT_NOFILE, 3);
+        set_limit(0, libc::RLIMIT_CPU, 20); // should it loop
         variables.iter_mut().for_each(|variable| put_own_pid(variable));
         // SAFETY: these are arrays of texts with a null pointer at the end.
         unsafe { libc::execve(words[0].as_ptr(), argv.as_ptr().cast(), envp.as_ptr().cast()) };
@@ -646,13 +646,6 @@ fn answered(words: &[Word], environment: &[Word]) -> (u32, (i32, String, String)
 /// The exit status; -1 for any signal.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
-}
-
-/// Sets a limit of this process for good.
-fn limit(resource: libc::__rlimit_resource_t, n: u64) {
-    let limit = libc::rlimit { rlim_cur: n, rlim_max: n };
-    // SAFETY: the kernel reads the limit.
-    unsafe { libc::setrlimit(resource, &limit) };
 }
 
 // ---------------------------------------------------------------- values

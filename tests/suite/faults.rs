@@ -177,7 +177,7 @@ impl Fault {
 }
 
 #[test]
-fn each_call_fails_with_each_errno() {
+fn a_call_that_fails_once_costs_what_the_table_says() {
     if !may_attach() {
         return;
     }
@@ -248,26 +248,31 @@ fn compare(happened: &str, wanted: impl Fn(&str) -> bool) {
 // ---------------------------------------------------------------- scenes
 
 fn start(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, "").args(["echo", "0"]), fault, &log)
+    start_with(fault, "", &["echo", "0"])
 }
 
 /// The call has no place in old kernels, nor for every file.
 pub const NO_PWRITEV2: &str = "-e inject=pwritev2:error=EOPNOTSUPP";
 
 fn start_no_pwritev2(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, NO_PWRITEV2).args(["echo", "0"]), fault, &log)
+    start_with(fault, NO_PWRITEV2, &["echo", "0"])
 }
 
 fn start_one_address(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, "").args(["-b", "127.0.0.1", "echo", "0"]), fault, &log)
+    start_with(fault, "", &["-b", "127.0.0.1", "echo", "0"])
 }
 
 fn start_shared_port(fault: &Fault) -> String {
+    start_with(fault, "", &["-r", "echo", "0"])
+}
+
+fn start_as_a_user(fault: &Fault) -> String {
+    start_with(fault, "", &["-u", "65534", "echo", "0"])
+}
+
+fn start_with(fault: &Fault, more: &str, args: &[&str]) -> String {
     let log = scratch("strace");
-    begin(strace_forkline(fault, &log, "").args(["-r", "echo", "0"]), fault, &log)
+    begin(strace_forkline(fault, &log, more).args(args), fault, &log)
 }
 
 /// A service manager waits for word.
@@ -280,11 +285,6 @@ fn start_notified(fault: &Fault) -> String {
     let log = scratch("strace");
     let mut command = strace_forkline(fault, &log, "");
     begin(command.env("NOTIFY_SOCKET", format!("@{name}")).args(["echo", "0"]), fault, &log)
-}
-
-fn start_as_a_user(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, "").args(["-u", "65534", "echo", "0"]), fault, &log)
 }
 
 fn start_activated(fault: &Fault) -> String {

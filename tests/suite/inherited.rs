@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// In the background of a script SIGINT is ignored; others may be blocked.
 #[test]
-fn whatever_was_ignored_or_blocked_before() {
+fn stop_signals_work_even_if_they_were_ignored_or_blocked() {
     for signal in STOP_SIGNALS {
         let mut command = forkline(&["-g", FOREVER, "echo", "0"]);
         // SAFETY: the set outlives the calls.
@@ -36,7 +36,7 @@ fn whatever_was_ignored_or_blocked_before() {
 }
 
 #[test]
-fn in_the_background_of_a_script() {
+fn sigint_ends_it_in_the_background_of_a_script() {
     let mut sh = Command::new("sh");
     sh.args(["-c", r#""$0" "$@" & wait $!"#]).args(command_line(&["-g", FOREVER, "echo", "0"]));
     let mut server = Server::spawn(piped(&mut sh));
@@ -83,7 +83,7 @@ fn in_the_background_of_a_terminal() {
 /// The script that became the server had children: they are waited for, and
 /// take no client's place.
 #[test]
-fn somebody_elses_children() {
+fn somebody_elses_children_take_no_place() {
     let mut sh = Command::new("sh");
     let script = r#"for i in 1 2 3 4 5; do sleep 1000 >/dev/null 2>&1 & done; exec "$0" "$@""#;
     sh.args(["-c", script]).args(command_line(&["-v", "-c", "1", "echo", "0"]));

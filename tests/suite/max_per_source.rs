@@ -79,7 +79,7 @@ fn the_network_of_64_bits_is_one_ipv6_source() {
 
 /// Connections of 200 sources come and go, and each answer is what a model says.
 #[test]
-fn the_counts_never_drift() {
+fn the_count_of_each_source_never_drifts() {
     let server = Server::start(&["-C", "2", "-c", "4096", "echo", "0"]);
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);

@@ -10,7 +10,7 @@ use std::time::Duration;
 const SERVICES: [&str; 2] = ["echo", "rot13"];
 
 #[test]
-fn one_byte_at_a_time() {
+fn single_bytes_are_answered_at_their_newline() {
     let text = b"\nOne byte.\n\0\r\nThe end";
     for service in SERVICES {
         let server = Server::start(&[service, "0"]);
@@ -83,7 +83,7 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
 }
 
 #[test]
-fn resets_at_random_moments() {
+fn resets_at_random_moments_disturb_nobody() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -196,7 +196,7 @@ fn urgent_data_is_answered_in_its_place() {
 }
 
 #[test]
-fn disconnects_before_the_first_byte() {
+fn clients_that_say_nothing_leave_nothing_behind() {
     let server = Server::start(&["echo", "0"]);
     for _ in 0..100 {
         drop(server.connect());

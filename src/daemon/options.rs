@@ -139,8 +139,7 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
         b't' => IDLE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'u' => {
             let (uid, gid) = split_once(value, b':');
-            let wrong_id = || typed_number(name, value, 0, NOBODY - 1);
-            let id = |text| number(text, NOBODY - 1).unwrap_or_else(wrong_id);
+            let id = |text| typed_number(name, text, 0, NOBODY - 1);
             UID.set(id(uid));
             GID.set(id(gid.unwrap_or(uid)));
         }

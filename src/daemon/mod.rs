@@ -37,7 +37,10 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     let manager = notify::connect(env);
     fault::log_unserved();
     confine::confine();
-    let name = if let Service::Echo = service { "echo" } else { "rot13" };
+    let name = match service {
+        Service::Echo => "echo",
+        Service::Rot13 => "rot13",
+    };
     message().str(name).str(" listening on ").addr(&addr).end();
     notify::ready(manager);
 }

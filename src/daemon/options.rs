@@ -139,7 +139,8 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
         b't' => IDLE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'u' => {
             let (uid, gid) = split_once(value, b':');
-            let id = |text| typed_number(name, text, 0, NOBODY - 1);
+            let most = NOBODY - 1;
+            let id = |id| number(id, most).unwrap_or_else(|| typed_number(name, value, 0, most));
             UID.set(id(uid));
             GID.set(id(gid.unwrap_or(uid)));
         }

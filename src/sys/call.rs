@@ -276,20 +276,20 @@ static LAST: u8 = 0;
 /// Lets children have the program and its memory below `end`, and nothing else: not
 /// the arguments and the environment, nor what lies from `end` on, nor the vdso, which
 /// may lie between the program and its memory on 64-bit Arm (madvise(2), MADV_DONTFORK).
-/// False: they have more.
+/// Returns whether that is so.
 pub fn dont_fork_beyond(end: *const u8) -> bool {
     let advise = |from: usize, to: usize, advice: c_int| {
+        let args = [from, to - from, advice as usize];
         // SAFETY: it changes no memory of this process, and its children use nothing else.
-        let done = ret(unsafe { syscall(libc::SYS_madvise, [from, to - from, advice as usize]) });
+        let done = ret(unsafe { syscall(libc::SYS_madvise, args) });
         // ENOMEM: somewhere nothing is mapped. The rest is done.
         matches!(done, Ok(_) | Err(Errno::NOMEM))
     };
-    let (first, last) = (&raw const FIRST as usize & !4095, &raw const LAST as usize + 1);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
     advise(0, &raw const STACK as usize, libc::MADV_DONTFORK)
         & advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK)
-        & advise(first, last, libc::MADV_DOFORK)
+        & advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK)
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

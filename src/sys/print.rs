@@ -32,8 +32,9 @@ static mut MESSAGE: Line = Line { len: 0, text: [MaybeUninit::new(0); _] };
 
 /// A message to the operator: a line with room for the prefix. `end` writes it.
 pub fn message() -> &'static mut Line {
+    let line = &raw mut MESSAGE;
     // SAFETY: there is one at a time, since no handler runs while one is being written.
-    let line = unsafe { &mut *(&raw mut MESSAGE) };
+    let line = unsafe { &mut *line };
     line.len = PREFIX.len();
     line
 }

@@ -433,8 +433,12 @@ fn apply(
         Takes::User => {
             let mut ids = value.splitn(2, |&c| c == b':');
             let uid = ids.next().unwrap();
-            settings.numbers[at] = within(uid, 0, NOBODY - 1)?;
-            settings.numbers[at + 1] = within(ids.next().unwrap_or(uid), 0, NOBODY - 1)?;
+            for (at, id) in [(at, uid), (at + 1, ids.next().unwrap_or(uid))] {
+                settings.numbers[at] = match plain_number(id, NOBODY - 1) {
+                    Some(id) => id,
+                    None => within(&value, 0, NOBODY - 1)?,
+                };
+            }
         }
         _ => match std_address(&value) {
             Some(host) => settings.host = host,

@@ -68,10 +68,10 @@ fn a_child_knows_no_other_clients_address() {
         return;
     }
     let ipv6 = root() && own_network();
-    let next = Cell::new(0);
+    let next = Cell::new(0u8);
     let new_address = || {
         let n = next.replace(next.get() + 1);
-        if !ipv6 || n % 2 == 0 {
+        if !ipv6 || n.is_multiple_of(2) {
             return IpAddr::from([127, 83, 167, 50 + n]);
         }
         let address = format!("2001:db8:a753:b1c9:77e5:39d1:5bf3:c0{n:02x}");

@@ -295,7 +295,8 @@ fn stdout_that_fails_does_not_hurt() {
     }
 }
 
-/// A report that does not fit into the file is an error, and not SIGXFSZ.
+/// What does not fit into the file, a report or a message, is an error and not SIGXFSZ,
+/// which ends a program that does not ignore it.
 #[test]
 fn a_limit_on_the_size_of_files_does_not_hurt() {
     let file = unnamed_file(OpenOptions::new().write(true));
@@ -304,6 +305,15 @@ fn a_limit_on_the_size_of_files_does_not_hurt() {
     serves(&server);
     assert_eq!(content(&file).len(), 48);
     assert_eq!(server.other_messages(), [""; 0]);
+
+    let file = unnamed_file(OpenOptions::new().write(true));
+    let mut command = forkline(&["-v", "-q", "echo", "0"]);
+    let mut server = Server::spawn(command.stderr(file.try_clone().unwrap()));
+    set_limit(server.pid, libc::RLIMIT_FSIZE, 100);
+    serves(&server);
+    assert_eq!(content(&file).len(), 100);
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
 }
 
 #[test]

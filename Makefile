@@ -111,6 +111,15 @@ image: all   ## build the container image IMAGE with ENGINE: podman, buildah or 
 	install -D '$(BIN)' '$(TARGET)/image/forkline'
 	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile '$(TARGET)/image'
 
+# An OCI index, from which an engine takes the image for its own machine.
+images: all aarch64   ## build one image for amd64 and arm64 with ENGINE: podman or buildah
+	install -D '$(BIN)' '$(TARGET)/image/amd64/forkline'
+	install -D '$(ARM_BIN)' '$(TARGET)/image/arm64/forkline'
+	$(ENGINE) manifest rm $(IMAGE) 2>/dev/null || $(ENGINE) rmi $(IMAGE) 2>/dev/null || true
+	for arch in amd64 arm64; do \
+		$(ENGINE) build $(IMAGEFLAGS) --platform=linux/$$arch --manifest=$(IMAGE) \
+			-f deploy/container/Containerfile '$(TARGET)/image'/$$arch || exit; done
+
 aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 	RUSTC=$(ARM_RUSTC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM_CC) \
 		$(CARGO) build --release --locked --target $(ARM)
@@ -159,4 +168,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help
+.PHONY: all run test soak bench compare grade check install uninstall image images aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help

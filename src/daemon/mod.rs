@@ -38,10 +38,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     notify::connect(env);
     fault::log_unserved();
     confine::confine();
-    let name = match service {
-        Service::Echo => "echo",
-        Service::Rot13 => "rot13",
-    };
+    let name = if let Service::Echo = service { "echo" } else { "rot13" };
     message().str(name).str(" listening on ").addr(&addr).end();
     notify::notify("READY=1");
 }

@@ -62,8 +62,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
-    HOSTS[0].set(Sockaddr::ANY6);
-    HOSTS[1].set(Sockaddr::ANY);
+    HOSTS[0].set(Sockaddr::any(libc::AF_INET6));
+    HOSTS[1].set(Sockaddr::any(libc::AF_INET));
     MAX_CHILDREN.set(1024);
     MAX_PER_SOURCE.set(MOST_CHILDREN);
     GRACE_SECONDS.set(10);
@@ -122,7 +122,6 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
     }
     let value = if takes_value { value.or_else(|| args.next()) } else { Some(&b""[..]) };
     let value = value.unwrap_or_else(|| wrong("value missing after ", name));
-    let number = |least, most| typed_number(name, value, least, most);
     match letter {
         b'b' => {
             let Some(host) = inet_pton(value) else {
@@ -132,12 +131,12 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
             HOSTS[0].set(host);
             HOSTS[1].set(Sockaddr::NONE);
         }
-        b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
-        b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
-        b'g' => GRACE_SECONDS.set(number(0, DAY)),
+        b'c' => MAX_CHILDREN.set(typed_number(name, value, 1, MOST_CHILDREN)),
+        b'C' => MAX_PER_SOURCE.set(typed_number(name, value, 1, MOST_CHILDREN)),
+        b'g' => GRACE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'r' => REUSE_PORT.set(true),
         b'R' => RAW.set(true),
-        b't' => IDLE_SECONDS.set(number(0, DAY)),
+        b't' => IDLE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'u' => {
             let (uid, gid) = split_once(value, b':');
             let id = |text| typed_number(name, text, 0, NOBODY - 1);

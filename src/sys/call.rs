@@ -43,6 +43,7 @@
 use super::arch::syscall;
 use super::inet::Sockaddr;
 use super::mem::copy;
+use super::start::STACK;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
@@ -259,24 +260,27 @@ pub fn milliseconds() -> u64 {
     now[0] * 1000 + now[1] / 1_000_000
 }
 
-/// It stands in the first page of the program (link.ld).
+/// The first byte of the program's constants, in its first page, and the last one of
+/// its code (link.ld).
 #[unsafe(link_section = ".rodata.first")]
 static FIRST: u8 = 0;
+#[unsafe(link_section = ".last")]
+static LAST: u8 = 0;
 
-/// Lets children have the program and its memory below `end`, and nothing else:
-/// not the arguments, the environment and what lies from `end` on (madvise(2),
-/// MADV_DONTFORK).
+/// Lets children have the program and its memory below `end`, and nothing else: not
+/// the arguments and the environment, nor what lies from `end` on, nor the vdso, which
+/// may lie between the program and its memory on 64-bit Arm (madvise(2), MADV_DONTFORK).
 pub fn dont_fork_beyond(end: *const u8) {
-    let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    let dont_fork = |from, len| {
+    let advise = |from: usize, to: usize, advice: c_int| {
         // SAFETY: it changes no memory of this process, and its children use nothing
-        // there. It fails with ENOMEM where nothing is mapped, and does the rest.
-        unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
+        // else. It fails with ENOMEM where nothing is mapped, and does the rest.
+        unsafe { syscall(libc::SYS_madvise, [from, to - from, advice as usize]) };
     };
-    dont_fork(0, start);
+    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    dont_fork(end, isize::MAX as usize - end);
+    advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK);
+    advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK);
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

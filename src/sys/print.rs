@@ -35,8 +35,7 @@ impl Line {
     }
 
     pub fn bytes(&mut self, text: &[u8]) -> &mut Self {
-        let len = self.len.min(CAPACITY);
-        self.len = len + copy(&mut self.text[len..], text);
+        self.len += copy(self.text.get_mut(self.len..).unwrap_or_default(), text);
         self
     }
 

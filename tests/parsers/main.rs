@@ -184,7 +184,7 @@ fn an_address_is_printed_in_its_standard_form() {
             groups[..6].copy_from_slice(&[0, 0, 0, 0, 0, u16::MAX << rng.u8(..2)]);
         }
         let (ip, port) = (Ipv6Addr::from(groups), rng.u16(..));
-        let mut addr = Sockaddr::ANY6.with_port(port);
+        let mut addr = Sockaddr::any(libc::AF_INET6).with_port(port);
         addr.v6 = ip.octets();
         assert_eq!(printed(&addr), shown_address(ip.into(), port));
     }

@@ -1,6 +1,7 @@
 //! The ways to deploy the program: an installation, systemd, a container.
 
 use crate::common::*;
+use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::net::Shutdown;
@@ -257,6 +258,46 @@ fn the_image_serves_reaps_and_drains_as_process_1() {
 }
 
 const IMAGE: &str = "localhost/forkline-test";
+
+/// An engine takes the image for its own machine from the index. On another one's the
+/// server would run under an emulator, if at all.
+#[test]
+fn the_image_for_both_architectures_has_the_file_of_each() {
+    if emulated() || !root() || !tool("buildah") || !tool("aarch64-linux-gnu-gcc") {
+        return;
+    }
+    let (store, made) = (scratch("store"), scratch("oci"));
+    fs::create_dir(&*store).expect("store");
+    let mut build = Command::new("make");
+    build.args(["-s", "images", "ENGINE=buildah", "IMAGE=forkline-test"]);
+    succeeds(in_store(&store, &mut build));
+    let mut push = Command::new("buildah");
+    push.args(["manifest", "push", "--all", IMAGE, &format!("oci:{}:both", made.display())]);
+    succeeds(in_store(&store, &mut push));
+    let blob = |of: &Value| {
+        let digest = of["digest"].as_str().expect("a digest").replace(':', "/");
+        made.join("blobs").join(digest)
+    };
+    let json = |path: &Path| -> Value {
+        serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
+    };
+    let index = json(&blob(&json(&made.join("index.json"))["manifests"][0]));
+    let images = index["manifests"].as_array().expect("an index");
+    let directory = Path::new(BINARY).parent().and_then(Path::parent).expect("target");
+    let built = [("amd64", "release"), ("arm64", "aarch64-unknown-linux-gnu/release")];
+    assert_eq!(images.len(), built.len(), "{index}");
+    for (arch, place) in built {
+        let is_its = |image: &&Value| image["platform"]["architecture"] == arch;
+        let image = json(&blob(images.iter().find(is_its).expect(arch)));
+        let config = json(&blob(&image["config"]));
+        assert_eq!(config["architecture"], arch);
+        assert_eq!(config["config"]["User"], "65532:65532");
+        let mut tar = Command::new("tar");
+        let output = run(tar.arg("-xOf").arg(blob(&image["layers"][0])).arg("forkline"));
+        let file = fs::read(directory.join(place).join("forkline")).expect("the file");
+        assert!(output.stdout == file, "{arch} has another file than {place}");
+    }
+}
 
 /// Lets a container engine keep everything in this directory.
 fn in_store<'a>(store: &Path, command: &'a mut Command) -> &'a mut Command {

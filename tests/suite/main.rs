@@ -29,6 +29,7 @@ mod max_per_source;
 
 // The start.
 mod activation;
+mod bare_system;
 mod command_line;
 mod inherited;
 mod listening;
@@ -56,6 +57,7 @@ mod races;
 mod binary;
 mod compare;
 mod debian_package;
+mod debugging;
 mod deploy;
 mod recipe;
 mod wings;

@@ -69,7 +69,7 @@ fn process_1_reaps_thousands_of_orphans() {
 
 /// forkline as process 1 of a new namespace, and its pid in this one.
 fn process_1(args: &[&str]) -> Option<(Server, u32)> {
-    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let unshare = ["--pid", "--fork", "--mount-proc"];
     if !tool("unshare") || !tool("nsenter") {
         return None;
     }

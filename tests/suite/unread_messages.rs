@@ -25,6 +25,7 @@ fn in_a_file_no_message_is_lost() {
 /// A server whose standard error is a full pipe, and the end that reads it.
 fn full_stderr() -> (Server, File) {
     let (reader, writer) = io::pipe().expect("pipe");
+    smallest_pipe(&writer);
     let server =
         Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(writer.try_clone().unwrap()));
     let mut reader = nonblocking(&reader, OpenOptions::new().read(true));

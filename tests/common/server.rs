@@ -229,7 +229,7 @@ pub fn command_line(args: &[&str]) -> Vec<String> {
 /// Lets the command make these system calls before it becomes the program.
 pub fn before_exec(
     command: &mut Command,
-    calls: impl Fn() + Send + Sync + 'static,
+    mut calls: impl FnMut() + Send + Sync + 'static,
 ) -> &mut Command {
     let calls = move || {
         calls();

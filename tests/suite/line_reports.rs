@@ -241,10 +241,8 @@ fn no_write_tears_a_line() {
         return;
     }
     let log = scratch("strace");
-    let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-qq", "-s", "9999", "-e", "trace=write,writev", "-e", "signal=none"]);
-    strace.arg("-o").arg(&*log).arg(env!("CARGO_BIN_EXE_forkline")).args(["echo", "0"]);
-    let server = Server::spawn(strace.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let options = "-D -s 9999 -e trace=write,writev -e signal=none";
+    let server = Server::spawn(&mut traced(&log, options, &["echo", "0"]));
     let bytes = [b"\n".repeat(5000), b"123456789\n".repeat(5000), vec![b'x'; 50_000]].concat();
     assert_eq!(exchange(server.connect(), &bytes), bytes);
     server.wait_for_children(0);

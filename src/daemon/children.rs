@@ -29,6 +29,13 @@ pub static TABLE: Table = Table {
     children: [const { Global::new(Child { pid: 0, client: Sockaddr::NONE }) }; _],
 };
 
+/// The client that was accepted last, in its place: a copy on the stack would be in the
+/// memory of the next child.
+pub fn client() -> &'static Sockaddr {
+    // SAFETY: only accept writes it, and nobody keeps this until then.
+    unsafe { &*TABLE.client.as_ptr() }
+}
+
 pub fn count() -> usize {
     TABLE.count.get()
 }
@@ -54,14 +61,16 @@ pub fn add(pid: Pid) {
     }
 }
 
-/// Removes a child and returns its client. Returns nothing for any other process,
-/// such as an orphan that we get as process 1 (init(1)).
-pub fn remove(pid: Pid) -> Option<Sockaddr> {
+/// Removes a child and returns its client, in the table. Returns nothing for any other
+/// process, such as an orphan that we get as process 1 (init(1)).
+pub fn remove(pid: Pid) -> Option<&'static Sockaddr> {
     // The newest is looked at first: a short connection ends before old ones.
     let place = children().iter().rfind(|child| child.get().pid == pid.as_raw_pid())?;
     let (last, others) = children().split_last()?;
     TABLE.count.set(others.len());
-    Some(place.replace(last.get()).client)
+    last.set(place.replace(last.get()));
+    // SAFETY: it is written only when another child is added, and nobody keeps this until then.
+    Some(unsafe { &(*last.as_ptr()).client })
 }
 
 /// The pids of all children. No child may be removed while they are read.

@@ -50,6 +50,8 @@ pub fn catch_signals() {
     }
     // A write past the file size limit then is an error.
     signal(libc::SIGXFSZ, SIG_IGN);
+    // In the background of a terminal with `stty tostop`, a write would stop the server.
+    signal(libc::SIGTTOU, SIG_IGN);
 }
 
 /// The parent goes to the next stage, a child ends.
@@ -96,7 +98,7 @@ pub fn is_stopping() -> bool {
 
 /// Waits for the children, stage by stage, and ends the program.
 pub fn drain() -> ! {
-    notify::notify("STOPPING=1");
+    notify::stopping();
     loop {
         let stage = STAGE.get();
         let (event, signal, seconds) = match stage {
@@ -134,7 +136,7 @@ pub fn waitpid() -> i32 {
     match wait(WaitOptions::NOHANG) {
         Ok(Some((pid, status))) => {
             if let Some(client) = children::remove(pid) {
-                log::ended(pid, &client, status);
+                log::ended(pid, client, status);
             }
             pid.as_raw_pid()
         }

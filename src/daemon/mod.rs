@@ -12,7 +12,7 @@ mod log;
 mod notify;
 mod options;
 
-use crate::sys::{self, Fd, Sockaddr, Strings, message};
+use crate::sys::{self, Fd, Strings, message};
 use children::TABLE;
 pub use connection::{_exit, close, recv, send};
 pub use end::{catch_signals, waitpid};
@@ -31,16 +31,18 @@ const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// tells the service manager.
 pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     let addr = sys::getsockname(listenfd).unwrap_or_else(|e| fault::die("getsockname", e));
-    listen::keep_alive(listenfd);
     end::LISTENFD.set(listenfd.as_raw_fd());
     sys::reopen_terminal();
     sys::close_all_but(listenfd);
-    notify::connect(env);
+    let manager = notify::connect(env);
     fault::log_unserved();
     confine::confine();
-    let name = if let Service::Echo = service { "echo" } else { "rot13" };
+    let name = match service {
+        Service::Echo => "echo",
+        Service::Rot13 => "rot13",
+    };
     message().str(name).str(" listening on ").addr(&addr).end();
-    notify::notify("READY=1");
+    notify::ready(manager);
 }
 
 /// accept(2). It refuses a client whose source has as many children as it may have. It
@@ -61,14 +63,14 @@ pub fn accept(listenfd: Fd) -> Fd {
                 return connfd;
             }
             Ok(connfd) => {
-                log::refused(&TABLE.client.get());
+                log::refused(children::client());
                 sys::close(connfd);
             }
             Err(_) if end::is_stopping() => end::drain(),
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
-                log::failed(log::Kind::Accept, "accept", e, &Sockaddr::NONE);
+                log::failed(log::Kind::Accept, "accept", e, None);
                 sys::pause(end::NOTHING, Some(&mut { RETRY }));
             }
         }
@@ -84,11 +86,11 @@ pub fn fork() -> i32 {
         }
         Ok(Some(pid)) => {
             children::add(pid);
-            log::accepted(pid, &TABLE.client.get());
+            log::accepted(pid, children::client());
             pid.as_raw_pid()
         }
         Err(e) => {
-            log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
+            log::failed(log::Kind::Fork, "fork", e, Some(children::client()));
             -1
         }
     }

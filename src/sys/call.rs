@@ -191,15 +191,26 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
 }
 
-/// Writes `text` unless that would block; whether all of it was written
-/// (pwritev2(2), RWF_NOWAIT).
-pub fn write_now(fd: Fd, text: &[u8]) -> bool {
+/// getsockopt(2), for an option of at most so many words. What the kernel does not have
+/// stays as it is.
+pub fn getsockopt(fd: Fd, level: c_int, option: c_int, value: &mut [u64]) {
+    let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
+    let mut len = size_of_val(value);
+    let args = [fd, level, option, value.as_mut_ptr() as usize, &raw mut len as usize];
+    // SAFETY: the kernel writes at most `len` bytes of `value`, and `len`.
+    unsafe { syscall(libc::SYS_getsockopt, args) };
+}
+
+/// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
+/// RWF_NOWAIT).
+pub fn write_now(fd: Fd, text: &[u8]) -> usize {
     // The offset -1 means the current file position.
-    match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
-        Ok(n) => n == text.len(),
+    let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         // Not every file can tell whether it would block.
-        Err(_) => poll_out(fd, Some(&NOW)) && retry_on_intr(|| write(fd, text)) == Ok(text.len()),
-    }
+        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
+        written => written,
+    };
+    written.unwrap_or(0)
 }
 
 /// For `poll_out`: without waiting.
@@ -214,16 +225,11 @@ pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
 /// Bytes that the peer has acknowledged, and whether it has more to acknowledge
 /// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
 pub fn acknowledged(fd: Fd) -> (u64, bool) {
-    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
-    let mut info = [0u64; 19];
-    let mut len = size_of_val(&info);
-    let (fd, at, len_at) =
-        (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
-    let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
-    // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
-    unsafe { syscall(libc::SYS_getsockopt, args) };
-    // Word 15 is tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked
-    // and tcpi_notsent_bytes.
+    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h). Word 15 is
+    // tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked and
+    // tcpi_notsent_bytes.
+    let mut info = [0; 19];
+    getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
     (info[15], (info[3] | info[18]) as u32 != 0)
 }
 
@@ -270,17 +276,20 @@ static LAST: u8 = 0;
 /// Lets children have the program and its memory below `end`, and nothing else: not
 /// the arguments and the environment, nor what lies from `end` on, nor the vdso, which
 /// may lie between the program and its memory on 64-bit Arm (madvise(2), MADV_DONTFORK).
-pub fn dont_fork_beyond(end: *const u8) {
+/// Returns whether that is so.
+pub fn dont_fork_beyond(end: *const u8) -> bool {
     let advise = |from: usize, to: usize, advice: c_int| {
-        // SAFETY: it changes no memory of this process, and its children use nothing
-        // else. It fails with ENOMEM where nothing is mapped, and does the rest.
-        unsafe { syscall(libc::SYS_madvise, [from, to - from, advice as usize]) };
+        let args = [from, to - from, advice as usize];
+        // SAFETY: it changes no memory of this process, and its children use nothing else.
+        let done = ret(unsafe { syscall(libc::SYS_madvise, args) });
+        // ENOMEM: somewhere nothing is mapped. The rest is done.
+        matches!(done, Ok(_) | Err(Errno::NOMEM))
     };
-    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK);
-    advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK);
+    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK)
+        & advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK)
+        & advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK)
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

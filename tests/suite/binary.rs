@@ -108,6 +108,8 @@ const PARENT: &[&str] = &[
     "rt_sigaction(SIGHUP, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
     // Not the C's: a report that a file cannot hold is an error.
     "rt_sigaction(SIGXFSZ, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
+    // Not the C's: a terminal does not stop it.
+    "rt_sigaction(SIGTTOU, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
     "rt_sigaction(SIGCHLD, {sa_handler=0x*, sa_mask=~[], sa_flags=*SA_RESTART*}, {*}, 8) = 0",
     // Not the C's: a send to a closed connection is an error.
     "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, *}, {*}, 8) = 0",
@@ -117,16 +119,19 @@ const PARENT: &[&str] = &[
     "setsockopt(3, SOL_SOCKET, SO_REUSEPORT, [0], 4) = 0",
     "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, [1], 4) = 0",
     "bind(3, {sa_family=AF_INET6, *\"::\"*}, 28) = 0",
-    "listen(3, 1024) = 0",
-    // Not the C's, up to accept: the ready line's address, keep-alive, whether
-    // standard error is a terminal, descriptors that were inherited (there is none
-    // below), what no child gets of the parent's memory (the ranges have holes), the
-    // filter, the ready line, and signals while it waits.
-    "getsockname(3, {*}, [28]) = 0",
+    // Not the C's: what connections inherit. The first may arrive right after listen.
+    "setsockopt(3, SOL_SOCKET, SO_OOBINLINE, [1], 4) = 0",
+    "getsockopt(3, SOL_SOCKET, SO_KEEPALIVE, [0], [8 => 4]) = 0",
     "setsockopt(3, SOL_SOCKET, SO_KEEPALIVE, [1], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPIDLE, [60], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPINTVL, [20], 4) = 0",
     "setsockopt(3, SOL_TCP, TCP_KEEPCNT, [3], 4) = 0",
+    "listen(3, 1024) = 0",
+    // Not the C's, up to accept: the ready line's address, whether
+    // standard error is a terminal, descriptors that were inherited (there is none
+    // below), what no child gets of the parent's memory (the ranges have holes), the
+    // filter, the ready line, and signals while it waits.
+    "getsockname(3, {*}, [28]) = 0",
     "ioctl(2, TIOCGWINSZ, 0x*) = -1 ENOTTY (*)",
     "close_range(3, 2, 0) = -1 EINVAL (*)",
     "close_range(4, 4294967295, 0) = 0",

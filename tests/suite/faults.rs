@@ -39,6 +39,7 @@ pub const CLOCK_GETTIME: &str = "EACCES EFAULT EINVAL ENODEV EOPNOTSUPP EPERM";
 pub const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a program
     "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC ENOSYS EOPNOTSUPP EPERM EUSERS";
 pub const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
+const CAPSET: &str = "EFAULT EINVAL EPERM";
 const CLOSE_RANGE: &str = "EINVAL EMFILE ENOMEM";
 const CONNECT: &str = "EACCES EPERM EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF \
     ECONNREFUSED EFAULT EINPROGRESS EINTR EISCONN ENETUNREACH ENOTSOCK EPROTOTYPE ETIMEDOUT";
@@ -87,9 +88,10 @@ const USER: &str = "start, as a user";
 const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "rt_sigprocmask", SIGPROCMASK, &[1]),
     ("start", start, "sigaltstack", SIGALTSTACK, &[1]),
-    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7]),
+    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7, 8]),
     ("start", start, "socket", SOCKET, &[1]),
-    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6, 7]),
+    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ("start", start, "getsockopt", GETSOCKOPT, &[1]),
     ("start", start, "bind", BIND, &[1]),
     ("start", start, "listen", LISTEN, &[1]),
     ("start", start, "getsockname", GETSOCKNAME, &[1]),
@@ -110,7 +112,10 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     (USER, start_as_a_user, "setgroups", SETGROUPS, &[1]),
     (USER, start_as_a_user, "setresgid", SETRESUID, &[1]),
     (USER, start_as_a_user, "setresuid", SETRESUID, &[1]),
+    (USER, start_as_a_user, "capset", CAPSET, &[1]),
     ("start, activated", start_activated, "listen", LISTEN, &[1]),
+    ("start, activated", start_activated, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5]),
+    ("start, activated", start_activated, "getsockopt", GETSOCKOPT, &[1]),
     ("start, activated", start_activated, "socket", SOCKET, &[1]),
     ("start, activated", start_activated, "ioctl", IOCTL, &[1]),
     ("parent", parent, "accept", ACCEPT, &[1, 2, 100]),

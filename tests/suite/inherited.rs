@@ -48,6 +48,38 @@ fn sigint_ends_it_in_the_background_of_a_script() {
     assert!(server.wait().success());
 }
 
+/// A terminal with `stty tostop` stops whom it finds writing in the background.
+#[test]
+fn in_the_background_of_a_terminal() {
+    if !tool("stty") {
+        return;
+    }
+    let (person, program) = terminal().expect("a terminal");
+    let mut sh = Command::new("sh");
+    sh.args(["-c", r#"stty tostop; set -m; "$0" "$@" & wait"#]);
+    sh.args(command_line(&["-v", "echo", "0"]));
+    sh.stdin(program.try_clone().unwrap()).stdout(program.try_clone().unwrap()).stderr(program);
+    // SAFETY: the calls take no pointers. The terminal becomes the shell's.
+    before_exec(&mut sh, || unsafe {
+        libc::setsid();
+        libc::ioctl(0, libc::TIOCSCTTY, 0);
+    });
+    let mut sh = sh.spawn().expect("sh");
+    let words = Collected::from(Some(person));
+    let stopped = |pid| state(pid) == 'T';
+    let mut forkline = 0;
+    wait_for("it is ready, or has stopped", || {
+        forkline = children_of(sh.id()).pop().unwrap_or(forkline);
+        forkline != 0 && words.text().contains(" listening on ") || stopped(forkline)
+    });
+    // Two messages and a report.
+    let port = listening_port(forkline).filter(|_| !stopped(forkline));
+    let answer = port.map(|port| exchange(connect(("127.0.0.1", port)), LINE));
+    kill(-(forkline as i32), libc::SIGKILL);
+    sh.wait().expect("wait");
+    assert_eq!(answer.as_deref(), Some(LINE), "{}", words.text());
+}
+
 /// The script that became the server had children: they are waited for, and
 /// take no client's place.
 #[test]

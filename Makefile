@@ -88,17 +88,25 @@ faults:   ## every system call fails for ever, with every errno: five minutes or
 bench:   ## measure it beside bare C, the C and other servers: at most ten minutes
 	$(CARGO) bench --locked --bench bench
 
-# Without -Werror: a reader's own C may cause warnings.
+# The program is built first and then run without cargo, which has words of its own
+# when a program's status is not 0. Without -Werror: a reader's own C may cause warnings.
+COMPARE = $(CARGO) test --release --locked --test compare --no-run
+JUDGE   = exe=$$($(COMPARE) --message-format=json 2>/dev/null | \
+	sed -n 's/.*"name":"compare".*"executable":"\([^"]*\)".*/\1/p') && \
+	CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' CFLAGS='$(CFLAGS)' LDLIBS='$(LDLIBS)' STRICT='$(STRICT)'
 compare: CFLAGS = -Wall -O2
 compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a page
-	ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
-		$(CARGO) test --release --locked --test compare
+	@$(COMPARE)
+	@$(JUDGE) ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' "$$exe"
 
 DIR = submissions
 grade: CFLAGS = -Wall -O2
-grade:   ## judge every C file in DIR (submissions), each on its own: target/grade
-	GRADE_DIR='$(DIR)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
-		$(CARGO) test --release --locked --test compare
+grade:   ## judge every C program in DIR (submissions), each on its own: target/grade
+	@$(COMPARE)
+	@$(JUDGE) GRADE_DIR='$(DIR)' "$$exe"
+
+class:   ## judge the programs of tests/compare/class twice: as they say, and the same?
+	$(CARGO) test --release --locked --test suite -- --ignored --nocapture the_class_is_judged
 
 check:   ## check formatting, lints, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check

@@ -63,7 +63,7 @@ fn converse(server: &Running) -> io::Result<()> {
 
 /// Of the parent, whose file has this name, and of the child that has talked most.
 fn read_traces(home: &Path, parent: &str) -> Option<Trace> {
-    let mut traces = Vec::new();
+    let mut traces: Vec<(String, Vec<Call>)> = Vec::new();
     for file in fs::read_dir(home).ok()?.flatten() {
         let name = file.file_name().to_string_lossy().into_owned();
         if name.starts_with("calls.") {
@@ -71,13 +71,10 @@ fn read_traces(home: &Path, parent: &str) -> Option<Trace> {
             let _ = fs::remove_file(file.path());
         }
     }
-    let mut take = |is: &dyn Fn(&(String, Vec<Call>)) -> bool| {
-        traces.iter().position(is).map(|at| traces.swap_remove(at).1)
-    };
-    let parent = take(&|(name, _)| name == parent)?;
-    let talk = |calls: &[Call]| calls.iter().filter(|call| talks(call)).count();
-    let most = traces.iter().map(|(_, calls)| talk(calls)).max()?;
-    let child = traces.into_iter().map(|(_, calls)| calls).find(|calls| talk(calls) == most)?;
+    let at = traces.iter().position(|(name, _)| name == parent)?;
+    let (_, parent) = traces.swap_remove(at);
+    let talk = |(_, calls): &(String, Vec<Call>)| calls.iter().filter(|call| talks(call)).count();
+    let (_, child) = traces.into_iter().max_by_key(talk)?;
     Some(Trace { parent, child })
 }
 

@@ -204,7 +204,7 @@ impl Jail {
 
     /// All its processes, each before its children, zombies too.
     pub fn processes(&self) -> Vec<u32> {
-        first_process(self.child.id()).map_or(vec![], |first| descendants(first))
+        first_process(self.child.id()).map_or(vec![], descendants)
     }
 
     /// The status of the program itself, once it has ended.

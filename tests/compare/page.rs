@@ -271,7 +271,8 @@ fn pair_html(
     let (mut c, mut c_places) = (Vec::new(), Vec::new());
     for name in &pair.c {
         let file = c_files.iter().find(|file| file.item(name).is_some());
-        let (lines, places) = file.map(|file| lines(file, &[name.clone()])).unwrap_or_default();
+        let (lines, places) =
+            file.map(|file| lines(file, std::slice::from_ref(name))).unwrap_or_default();
         c.extend(lines);
         c_places.extend(places);
     }

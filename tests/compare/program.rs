@@ -409,8 +409,8 @@ impl Running {
     /// before, for good: a child that forks once more passes it on.
     pub fn holder(&self, before: &[u32], port: u16) -> Option<u32> {
         let new = || {
-            let all = self.others().into_iter().filter(|pid| !before.contains(pid));
-            all.filter(|&pid| holds(pid, port)).last()
+            let all = self.others().into_iter();
+            all.rev().find(|pid| !before.contains(pid) && holds(*pid, port))
         };
         let mut found = None;
         within(REST.time() / 2, || {

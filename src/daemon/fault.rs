@@ -1,55 +1,52 @@
 //! Errors that end the program, and the line that says that IPv6 is not served.
 
 use crate::sys::{self, Global, Sockaddr, message};
-use core::cell::Cell;
 use rustix::io::Errno;
 
 /// The call that failed first, its address and its error.
-#[derive(Clone, Copy)]
-struct Fault(&'static str, Sockaddr, Errno);
+static FAULT: Global<Option<(&str, Sockaddr, Errno)>> = Global::new(None);
 
-static FAULT: Global<Cell<Option<Fault>>> = Global(Cell::new(None));
-
-/// Whether the machine lacks the family, or does not let it be bound.
-fn lacks_family(Fault(_, _, e): Fault) -> bool {
-    matches!(e, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+/// Whether there is a fault that matters: the machine may lack the family, or not let
+/// it be bound.
+fn matters() -> bool {
+    let lacks_family = |e| matches!(e, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL);
+    FAULT.get().is_some_and(|(_, _, e)| !lacks_family(e))
 }
 
-/// Keeps the first fault, since that is the one that matters, unless it says
-/// that the machine lacks the family.
+/// Keeps the first fault that matters, or the last one if none does.
 pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
-    if FAULT.get().is_none_or(lacks_family) {
-        FAULT.set(Some(Fault(call, addr, e)));
+    if !matters() {
+        FAULT.set(Some((call, addr, e)));
     }
 }
 
-/// Tells the call that failed, and why.
-fn tell(Fault(call, addr, e): Fault) {
-    let mut line = message();
-    line.str(call);
-    if addr.family != 0 {
-        line.str(" ").addr(&addr);
+/// Logs the call that failed, and why.
+fn log() {
+    if let Some((call, addr, e)) = FAULT.get() {
+        let line = message();
+        line.str(call);
+        if addr.family != 0 {
+            line.str(" ").addr(&addr);
+        }
+        line.str(": ").strerror(e.raw_os_error()).end();
     }
-    line.str(": ").strerror(e.raw_os_error()).end();
 }
 
-/// The C's `error_`: tells the call that failed first, and ends the program.
+/// The C's `error_`: logs the call that failed first, and ends the program.
 pub fn error_() -> ! {
-    FAULT.get().into_iter().for_each(tell);
+    log();
     sys::_exit(1)
 }
 
 /// Like `error_`, for a call that has just failed.
 pub fn die(call: &'static str, e: Errno) -> ! {
-    FAULT.set(Some(Fault(call, Sockaddr::NONE, e)));
+    FAULT.set(Some((call, Sockaddr::NONE, e)));
     error_()
 }
 
-/// Tells why IPv6 is not served, unless the machine lacks it.
-pub fn tell_unserved() {
-    if let Some(fault) = FAULT.get()
-        && !lacks_family(fault)
-    {
-        tell(fault);
+/// Logs why IPv6 is not served, unless the machine lacks it.
+pub fn log_unserved() {
+    if matters() {
+        log();
     }
 }

@@ -1,20 +1,16 @@
 //! How the listening socket comes about: opened here, or handed over.
 
-use super::fault::{die, keep, tell_unserved};
-use super::options::{HOST, Service, Setting::ReusePort};
-use super::{confine, end, idle, notify};
-use crate::sys::{self, Fd, Sockaddr, Strings, message, number};
-use rustix::fd::AsRawFd;
+use super::fault::{die, keep};
+use super::options::{HOSTS, REUSE_PORT};
+use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
+use libc::{IPPROTO_TCP, SOL_SOCKET};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::getpid;
 
 /// getaddrinfo(3): the addresses to try. Without `-b` these are `[::]`, which is every
 /// address of both families, and then `0.0.0.0`, in case `[::]` cannot be bound.
 pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
-    let host = HOST.get();
-    let hosts =
-        if host.family == 0 { [Sockaddr::ANY6, Sockaddr::ANY] } else { [host, Sockaddr::NONE] };
-    hosts.into_iter().filter(|host| host.family != 0).map(move |host| host.with_port(port))
+    HOSTS.iter().map(move |host| host.get().with_port(port)).filter(|host| host.family != 0)
 }
 
 /// socket(2), with the options that the command line asks for.
@@ -24,7 +20,7 @@ pub fn socket(p: &Sockaddr) -> Option<Fd> {
         .ok()?;
     // `[::]` takes IPv4 clients, too, whatever the system's default is (ipv6(7)).
     setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
-    setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, ReusePort.get());
+    setsockopt(fd, SOL_SOCKET, libc::SO_REUSEPORT, REUSE_PORT.get().into());
     Some(fd)
 }
 
@@ -35,11 +31,12 @@ pub fn setsockopt(fd: Fd, level: i32, optname: i32, optval: u32) {
 
 /// bind(2); whether it succeeded.
 pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
-    sys::bind(fd, addr).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
+    rustix::net::bind(fd, &Address(addr)).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
 }
 
 /// listen(2). A failure ends the program.
 pub fn listen(fd: Fd, backlog: i32) {
+    set_inherited(fd);
     rustix::net::listen(fd, backlog).unwrap_or_else(|e| die("listen", e));
 }
 
@@ -53,10 +50,11 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     if getenv(b"LISTEN_PID")? != getpid().as_raw_pid() as u32 {
         return None;
     }
-    if getenv(b"LISTEN_FDS")? != 1 {
+    if getenv(b"LISTEN_FDS").filter(|&n| n > 0)? > 1 {
         die("LISTEN_FDS is not 1", Errno::INVAL);
     }
     let listenfd = sys::fd(SD_LISTEN_FDS_START)?;
+    set_inherited(listenfd);
     // A socket that listens already gets the longest queue that the system
     // allows. A socket that cannot listen fails here.
     rustix::net::listen(listenfd, i32::MAX).unwrap_or_else(|e| die("LISTEN_FDS", e));
@@ -68,21 +66,18 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     Some(listenfd)
 }
 
-/// Does the last things before the first connection, writes the ready line and
-/// tells the service manager.
-pub fn ready(listenfd: Fd, service: Service, env: Strings) {
-    let addr = sys::getsockname(listenfd).unwrap_or_else(|e| die("getsockname", e));
-    idle::keep_alive(listenfd);
-    end::LISTENFD.set(listenfd.as_raw_fd());
-    sys::reopen_terminal();
-    sys::close_all_but(listenfd);
-    notify::connect(env);
-    tell_unserved();
-    confine::confine();
-    let name = match service {
-        Service::Echo => "echo",
-        Service::Rot13 => "rot13",
-    };
-    message().str(name).str(" listening on ").addr(&addr).end();
-    notify::notify("READY=1");
+/// Sets what connections inherit from the listening socket: urgent data stays in its
+/// place (RFC 6093), and TCP keep-alive finds a peer that is gone in two minutes, with a
+/// probe after one minute of silence, and two more, 20 seconds apart (tcp(7)). A socket
+/// that is handed over with keep-alive has times of its own.
+fn set_inherited(listenfd: Fd) {
+    setsockopt(listenfd, SOL_SOCKET, libc::SO_OOBINLINE, 1);
+    let mut on = [0];
+    sys::getsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, &mut on);
+    if on == [0] {
+        setsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+        setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPIDLE, 60);
+        setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPINTVL, 20);
+        setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPCNT, 3);
+    }
 }

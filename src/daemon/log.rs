@@ -2,21 +2,13 @@
 //! writes them.
 
 use super::children::count;
-use super::options::Setting::{MaxChildren, Verbose};
+use super::options::{MAX_CHILDREN, VERBOSE};
 use crate::sys::{ERRORS, Global, Line, SIGNALS, Sockaddr, message, milliseconds};
-use core::cell::Cell;
 use core::ffi::c_int;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitStatus};
 
-/// When a message was last written, in milliseconds, and how many like it were
-/// suppressed since.
-struct Limit {
-    last_written: Cell<u64>,
-    suppressed: Cell<u32>,
-}
-
-/// Messages of which at most one a second is written.
+/// Messages of which at most one a second is logged.
 #[derive(Clone, Copy)]
 pub enum Kind {
     Accept,
@@ -26,42 +18,40 @@ pub enum Kind {
     Refuse,
 }
 
-static LIMITS: Global<[Limit; 5]> =
-    Global([const { Limit { last_written: Cell::new(0), suppressed: Cell::new(0) } }; _]);
+/// For each kind: when a message was last logged, in milliseconds, and how many were
+/// suppressed since.
+static LIMITS: [Global<(u64, u32)>; 5] = [const { Global::new((0, 0)) }; _];
 
-/// Whether a message of this kind may be written now, and how many were
-/// suppressed since the last one.
-fn suppressed(kind: Kind) -> Option<u32> {
+/// If a message of this kind may be logged now: how many were suppressed since the
+/// last one.
+fn permit(kind: Kind) -> Option<u32> {
     let limit = &LIMITS[kind as usize];
-    let (now, last) = (milliseconds(), limit.last_written.get());
-    if last != 0 && now.wrapping_sub(last) < 1000 {
-        limit.suppressed.set(limit.suppressed.get().wrapping_add(1));
-        return None;
-    }
-    limit.last_written.set(now);
-    Some(limit.suppressed.take())
+    let (now, (last_logged, suppressed)) = (milliseconds(), limit.get());
+    let permitted = last_logged == 0 || now.wrapping_sub(last_logged) >= 1000;
+    limit.set(if permitted { (now, 0) } else { (last_logged, suppressed.wrapping_add(1)) });
+    permitted.then_some(suppressed)
 }
 
 /// A call of the parent failed, and this client, if there is one, is not served.
-pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
-    if let Some(suppressed) = suppressed(kind) {
-        let mut line = message();
+pub fn failed(kind: Kind, call: &str, e: Errno, client: Option<&Sockaddr>) {
+    if let Some(n) = permit(kind) {
+        let line = message();
         line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
-        line.client(client).suppressed(suppressed).end();
+        line.client(client).suppressed(n).end();
     }
 }
 
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
-    if let Some(suppressed) = suppressed(Kind::Refuse) {
-        message().str("refuse").client(client).suppressed(suppressed).end();
+    if let Some(n) = permit(Kind::Refuse) {
+        message().str("refuse").client(Some(client)).suppressed(n).end();
     }
 }
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
-    if Verbose.get() > 0 {
-        message().str("accept").pid(pid).client(client).children().end();
+    if VERBOSE.get() {
+        message().str("accept").pid(pid).client(Some(client)).children().end();
     }
 }
 
@@ -76,21 +66,21 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
         (_, libc::ECONNRESET | libc::EPIPE) => ("reset", None),
         _ => ("fault error=", Some(Kind::Fault)),
     };
-    let suppressed = if Verbose.get() > 0 { Some(0) } else { kind.and_then(suppressed) };
-    let Some(suppressed) = suppressed else { return };
-    let mut line = message();
-    line.str("end").pid(pid).client(client).str(" reason=").str(reason);
+    let permitted = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
+    let Some(n) = permitted else { return };
+    let line = message();
+    line.str("end").pid(pid).client(Some(client)).str(" reason=").str(reason);
     if kind.is_some() {
         let names = if signal.is_some() { SIGNALS } else { ERRORS };
         line.name(names, signal.unwrap_or(errno));
     }
-    line.children().suppressed(suppressed).end();
+    line.children().suppressed(n).end();
 }
 
 /// The end of the server has begun or goes on, for `signal` or, if that is 0,
 /// because the time is over.
 pub fn stopping(event: &str, signal: c_int) {
-    let mut line = message();
+    let line = message();
     line.str(event);
     if signal != 0 {
         line.str(" signal=").name(SIGNALS, signal);
@@ -103,15 +93,15 @@ impl Line {
         self.str(" pid=").num(pid.as_raw_pid() as usize)
     }
 
-    fn client(&mut self, client: &Sockaddr) -> &mut Self {
-        if client.family != 0 {
-            self.str(" client=").addr(client);
+    fn client(&mut self, client: Option<&Sockaddr>) -> &mut Self {
+        match client {
+            Some(client) => self.str(" client=").addr(client),
+            None => self,
         }
-        self
     }
 
     fn children(&mut self) -> &mut Self {
-        let most = MaxChildren.get() as usize;
+        let most = MAX_CHILDREN.get() as usize;
         self.str(" children=").num(count()).str("/").num(most)
     }
 

@@ -3,10 +3,8 @@
 
 use crate::sys::{self, Global, Line, STDOUT, Sockaddr, Strings};
 use crate::sys::{inet_pton, message, number, split_once};
-use core::cell::Cell;
 
-/// The parser reads the options from these lines: the letter from column 3, the
-/// name from column 6.
+/// `letter` finds the options here: the letter in column 3, the name from column 6.
 const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
 PORT 0: any free one. rot13 without PORT: 50005.
@@ -32,23 +30,27 @@ pub enum Service {
     Rot13,
 }
 
-/// What the options set.
-#[derive(Clone, Copy)]
-pub enum Setting {
-    MaxChildren,
-    MaxPerSource,
-    GraceSeconds,
-    /// 0 means never.
-    IdleSeconds,
-    /// `NOBODY` means that the user stays.
-    Uid,
-    Gid,
-    /// 1 or 0, like all that follow.
-    ReusePort,
-    Raw,
-    Quiet,
-    Verbose,
-}
+/// The addresses to try, in this order; with -b only that one.
+pub static HOSTS: [Global<Sockaddr>; 2] = [const { Global::new(Sockaddr::NONE) }; 2];
+/// -c
+pub static MAX_CHILDREN: Global<u32> = Global::new(0);
+/// -C: `MOST_CHILDREN` means no limit.
+pub static MAX_PER_SOURCE: Global<u32> = Global::new(0);
+/// -g
+pub static GRACE_SECONDS: Global<u32> = Global::new(0);
+/// -r
+pub static REUSE_PORT: Global<bool> = Global::new(false);
+/// -R
+pub static RAW: Global<bool> = Global::new(false);
+/// -t: 0 means never.
+pub static IDLE_SECONDS: Global<u32> = Global::new(0);
+/// -u: `NOBODY` means that the user stays.
+pub static UID: Global<u32> = Global::new(0);
+pub static GID: Global<u32> = Global::new(0);
+/// -q
+pub static QUIET: Global<bool> = Global::new(false);
+/// -v
+pub static VERBOSE: Global<bool> = Global::new(false);
 
 /// The most children that can be asked for.
 pub const MOST_CHILDREN: u32 = 32768;
@@ -57,38 +59,15 @@ const DAY: u32 = 24 * 60 * 60;
 /// The number that means "unchanged" to setresuid(2).
 pub const NOBODY: u32 = u32::MAX;
 
-/// In the order of `Setting`: the option's letter, the value without it, and
-/// the least and the greatest value. An option that takes no value sets 1. `-u`
-/// sets two values and has its own bounds.
-const SETTINGS: [(u8, u32, u32, u32); 10] = [
-    (b'c', 1024, 1, MOST_CHILDREN),
-    (b'C', MOST_CHILDREN, 1, MOST_CHILDREN),
-    (b'g', 10, 0, DAY),
-    (b't', 0, 0, DAY),
-    (b'u', NOBODY, 0, 0),
-    (0, NOBODY, 0, 0),
-    (b'r', 0, 1, 1),
-    (b'R', 0, 1, 1),
-    (b'q', 0, 1, 1),
-    (b'v', 0, 1, 1),
-];
-
-static VALUES: Global<[Cell<u32>; 10]> = Global([const { Cell::new(0) }; _]);
-/// The address to listen on, if one was given.
-pub static HOST: Global<Cell<Sockaddr>> = Global(Cell::new(Sockaddr::NONE));
-
-impl Setting {
-    pub fn get(self) -> u32 {
-        VALUES[self as usize].get()
-    }
-}
-
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
-    for (value, setting) in VALUES.iter().zip(&SETTINGS) {
-        value.set(setting.1);
-    }
+    HOSTS[0].set(Sockaddr::any(libc::AF_INET6));
+    HOSTS[1].set(Sockaddr::any(libc::AF_INET));
+    MAX_CHILDREN.set(1024);
+    MAX_PER_SOURCE.set(MOST_CHILDREN);
+    GRACE_SECONDS.set(10);
+    UID.set(NOBODY);
     let (mut service, mut port, mut no_more_options) = (None, None, false);
     args.next();
     while let Some(arg) = args.next() {
@@ -124,54 +103,62 @@ fn short_options(arg: &'static [u8], args: &mut Strings) {
     }
 }
 
+/// The letter of the option `name`, which is `-c` or `--max-children`.
+fn letter(name: &[u8]) -> Option<u8> {
+    let mut lines = HELP.as_bytes().split(|&c| c == b'\n');
+    lines.find_map(|line| {
+        let (short, long) = line.split_at_checked(6)?;
+        (short[2..4] == *name || split_once(long, b' ').0 == name).then_some(short[3])
+    })
+}
+
 /// Does what the option `name` says. Returns whether it takes a value, which is
 /// `value` or the next argument.
 fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool {
-    let mut lines =
-        HELP.as_bytes().split(|&c| c == b'\n').filter_map(|line| line.split_at_checked(6));
-    let found =
-        lines.find(|(short, rest)| short[2..4] == *name || split_once(rest, b' ').0 == name);
-    let Some(([_, _, _, letter, ..], rest)) = found else {
-        wrong("unknown option: ", name);
-    };
-    let takes_value = split_once(rest, b' ').1.unwrap_or_default().first() != Some(&b'\t');
-    let is_long = name.len() > 2;
-    let value = match value {
-        Some(_) if is_long && !takes_value => wrong("option takes no value: ", name),
-        _ if !takes_value => b"1",
-        value => {
-            value.or_else(|| args.next()).unwrap_or_else(|| wrong("value missing after ", name))
+    let letter = letter(name).unwrap_or_else(|| wrong("unknown option: ", name));
+    let takes_value = matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u');
+    let has_value = value.is_some_and(|value| name.len() > 2 || value.first() == Some(&b'='));
+    if !takes_value && has_value {
+        wrong("option takes no value: ", name);
+    }
+    let value = if takes_value { value.or_else(|| args.next()) } else { Some(&b""[..]) };
+    let value = value.unwrap_or_else(|| wrong("value missing after ", name));
+    match letter {
+        b'b' => {
+            let Some(host) = inet_pton(value) else {
+                usage(wrong_value(message(), name, value).str("not a numeric IP address"))
+            };
+            HOSTS[0].set(host);
+            HOSTS[1].set(Sockaddr::NONE);
         }
-    };
-    match (letter, SETTINGS.iter().zip(&*VALUES).find(|(setting, _)| setting.0 == *letter)) {
-        (b'h', _) => print(HELP),
-        (b'V', _) => print(VERSION),
-        (b'u', _) => {
+        b'c' => MAX_CHILDREN.set(typed_number(name, value, 1, MOST_CHILDREN)),
+        b'C' => MAX_PER_SOURCE.set(typed_number(name, value, 1, MOST_CHILDREN)),
+        b'g' => GRACE_SECONDS.set(typed_number(name, value, 0, DAY)),
+        b'r' => REUSE_PORT.set(true),
+        b'R' => RAW.set(true),
+        b't' => IDLE_SECONDS.set(typed_number(name, value, 0, DAY)),
+        b'u' => {
             let (uid, gid) = split_once(value, b':');
-            let id = |text| Cell::new(typed_number(name, text, 0, NOBODY - 1));
-            VALUES[Setting::Uid as usize].swap(&id(uid));
-            VALUES[Setting::Gid as usize].swap(&id(gid.unwrap_or(uid)));
+            let most = NOBODY - 1;
+            let id = |id| number(id, most).unwrap_or_else(|| typed_number(name, value, 0, most));
+            UID.set(id(uid));
+            GID.set(id(gid.unwrap_or(uid)));
         }
-        (_, Some((&(_, _, least, most), cell))) => cell.set(typed_number(name, value, least, most)),
-        (_, None) => HOST.set(inet_pton(value).unwrap_or_else(|| {
-            wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
-            sys::_exit(2)
-        })),
+        b'q' => QUIET.set(true),
+        b'v' => VERBOSE.set(true),
+        b'h' => print(HELP),
+        _ => print(VERSION),
     }
     takes_value
 }
 
 /// The value of the option `name`, a number in these bounds.
 fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
-    match number(value, most) {
-        Some(n) if n >= least => n,
-        _ => {
-            let mut line = message();
-            wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
-            line.str(" to ").num(most as usize).end();
-            sys::_exit(2)
-        }
+    if let Some(n) = number(value, most).filter(|&n| n >= least) {
+        return n;
     }
+    let line = wrong_value(message(), name, value).str("not a number from ");
+    usage(line.num(least as usize).str(" to ").num(most as usize))
 }
 
 fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Line {
@@ -179,7 +166,12 @@ fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Lin
 }
 
 fn wrong(what: &str, typed: &[u8]) -> ! {
-    message().str(what).typed(typed).end();
+    usage(message().str(what).typed(typed))
+}
+
+/// Ends the program with this message.
+fn usage(line: &mut Line) -> ! {
+    line.str("; try --help").end();
     sys::_exit(2)
 }
 

@@ -1,14 +1,56 @@
-//! System calls. The program uses rustix for a call if rustix's code for it cannot
-//! panic. The other calls are made here, and `recv` and `send`, which must be inlined.
+//! System calls. Each was tried with rustix 1.1.6: the function that makes it, or why it
+//! is made by the program itself. What can panic does not link (panic.rs); the panic's
+//! symbol stands in brackets. "More" are bytes of the file, on x86-64 and 64-bit Arm.
+//! `runtime` is hidden and may change at any time: its name has a random part, and a
+//! program that uses it does not build with the next one.
+//!
+//! | call | rustix |
+//! |---|---|
+//! | accept | no: `net::acceptfrom` can panic: `OwnedFd` asserts "not -1" (`assert_failed`) |
+//! | bind | `net::bind` |
+//! | clock_gettime | no: `time::clock_gettime` can panic (`assert_failed`); 2,700 more: the vDSO |
+//! | clone | no: `runtime::kernel_fork` stores a pid in the child's memory; 64 and 104 more |
+//! | close | `io::close` |
+//! | close_range | no: not there |
+//! | connect | `net::connect`, but its `SocketAddrUnix` can panic (`panic_bounds_check`) |
+//! | dup3 | no: `stdio::dup2_stderr` makes dup2 on x86-64; 32 and 24 more |
+//! | exit_group | no: `runtime::exit_group`; 48 and 120 more |
+//! | getpid | `process::getpid` |
+//! | getsockname | no: `net::getsockname` can panic: it asserts the address's length (`panic`) |
+//! | getsockopt | no: TCP_INFO is not there |
+//! | ioctl | `io::ioctl_fionbio`, `termios::isatty` |
+//! | kill | `process::kill_process` |
+//! | listen | `net::listen` |
+//! | madvise | not yet: `mm::madvise` is as large |
+//! | openat | no: `fs::open` can panic, like accept |
+//! | ppoll | `event::poll`; in `pause` no: it takes no set of signals |
+//! | prctl | `thread::set_no_new_privs` |
+//! | pwritev2 | `io::pwritev2` |
+//! | recvfrom | no: `net::recv` is not inlined: a function of 91 bytes; 96 and 16 more |
+//! | rt_sigaction | no: `runtime::kernel_sigaction`; 16 and 24 more |
+//! | rt_sigprocmask | no: `runtime::kernel_sigprocmask` stores the old set; 16 and 0 more |
+//! | rt_sigreturn | no: not there |
+//! | seccomp | no: `thread::set_secure_computing_mode` takes no filter |
+//! | sendto | no: `net::send` is not inlined: a function of 73 bytes; 48 and 8 more |
+//! | setgroups, setresgid, setresuid | `thread::set_thread_groups`, `_res_gid`, `_res_uid` |
+//! | setsockopt | no: `net::sockopt` has a function for each option; 128 and 136 more |
+//! | shutdown | `net::shutdown` |
+//! | sigaltstack | no: `runtime::kernel_sigaltstack` stores the old stack; 16 and 8 more |
+//! | socket | no: `net::socket` can panic, like accept |
+//! | wait4 | `process::wait` |
+//! | write | `io::write` |
 
 use super::arch::syscall;
 use super::inet::Sockaddr;
 use super::mem::copy;
+use super::start::STACK;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
-use rustix::io::{Errno, Result, retry_on_intr, write};
+use rustix::io::{Errno, IoSlice, ReadWriteFlags, Result, pwritev2, retry_on_intr, write};
+use rustix::net::addr::{SocketAddrArg, SocketAddrOpaque};
 use rustix::process::Pid;
 use rustix::termios::isatty;
 
@@ -39,10 +81,9 @@ fn ret(value: usize) -> Result<usize> {
 /// fork(2): the child's pid in the parent, nothing in the child. It is made as
 /// clone(2), which every architecture has.
 pub fn fork() -> Result<Option<Pid>> {
-    let args = [libc::SIGCHLD as usize, 0];
     // SAFETY: there is one thread. Without a new stack the child goes on with
     // a copy of this one. The kernel reads no other argument without a flag for it.
-    let pid = ret(unsafe { syscall(libc::SYS_clone, args) })?;
+    let pid = ret(unsafe { syscall(libc::SYS_clone, [libc::SIGCHLD as usize, 0]) })?;
     Ok(Pid::from_raw(pid as i32))
 }
 
@@ -74,12 +115,14 @@ pub fn socket(domain: c_int, kind: c_int) -> Result<Fd> {
     }
 }
 
-/// bind(2)
-pub fn bind(fd: Fd, addr: &Sockaddr) -> Result<()> {
-    let args = [fd.as_raw_fd() as usize, &raw const *addr as usize, size_of_val(addr)];
-    // SAFETY: the kernel reads the address, whose size is given last.
-    ret(unsafe { syscall(libc::SYS_bind, args) })?;
-    Ok(())
+/// An address for bind(2) or connect(2), as the kernel has it.
+pub struct Address<'a, T: ?Sized>(pub &'a T);
+
+// SAFETY: `f` gets the value and its size. If that is no address, the call fails.
+unsafe impl<T: ?Sized> SocketAddrArg for Address<'_, T> {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, u32) -> R) -> R {
+        f((&raw const *self.0).cast(), size_of_val(self.0) as u32)
+    }
 }
 
 /// Connects a datagram socket to the one at `path`, or, if that begins with `@`, to the
@@ -95,10 +138,7 @@ pub fn connect(path: &[u8]) -> Result<Fd> {
         addr[2].write(0);
     }
     let fd = socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)?;
-    let args = [fd.as_raw_fd() as usize, addr.as_ptr() as usize, len];
-    // SAFETY: the kernel reads `len` bytes, which have been written.
-    ret(unsafe { syscall(libc::SYS_connect, args) }).inspect_err(|_| close(fd))?;
-    Ok(fd)
+    rustix::net::connect(fd, &Address(&addr[..len])).inspect_err(|_| close(fd)).map(|()| fd)
 }
 
 /// accept(2). It stores the client's address.
@@ -144,7 +184,6 @@ fn store_addr(number: c_long, fd: Fd, addr: &Cell<Sockaddr>) -> usize {
 
 /// setsockopt(2), for an option that is an int or a structure of ints. An error
 /// is ignored, as in the C.
-#[inline(never)]
 pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
     let (start, len) = (value.as_ptr() as usize, size_of_val(value));
@@ -152,49 +191,45 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
     unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
 }
 
-/// Writes `text` unless that would block; whether all of it was written
-/// (pwritev2(2), RWF_NOWAIT).
-pub fn write_now(fd: Fd, text: &[u8]) -> bool {
-    let iovec = [text.as_ptr() as usize, text.len()];
-    let (number, iovec) = (fd.as_raw_fd() as usize, &raw const iovec as usize);
-    // The offset -1 means the current file position.
-    let args = [number, iovec, 1, usize::MAX, 0, libc::RWF_NOWAIT as usize];
-    // SAFETY: the kernel reads one `struct iovec` and the text.
-    match ret(unsafe { syscall(libc::SYS_pwritev2, args) }) {
-        // Not every file can tell whether it would block.
-        Err(_) if can_write(fd, false) => retry_on_intr(|| write(fd, text)) == Ok(text.len()),
-        written => written == Ok(text.len()),
-    }
+/// getsockopt(2), for an option of at most so many words. What the kernel does not have
+/// stays as it is.
+pub fn getsockopt(fd: Fd, level: c_int, option: c_int, value: &mut [u64]) {
+    let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
+    let mut len = size_of_val(value);
+    let args = [fd, level, option, value.as_mut_ptr() as usize, &raw mut len as usize];
+    // SAFETY: the kernel writes at most `len` bytes of `value`, and `len`.
+    unsafe { syscall(libc::SYS_getsockopt, args) };
 }
 
-/// Whether a write would not block (poll(2), POLLOUT). With `wait` it returns
-/// when that is so.
-pub fn can_write(fd: Fd, wait: bool) -> bool {
-    let mut pollfd = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    let mut now = [0u64; 2];
-    let time = if wait { 0 } else { &raw mut now as usize };
-    // SAFETY: the kernel reads and writes one `pollfd`, and the time if there is
-    // one.
-    unsafe { syscall(libc::SYS_ppoll, [&raw mut pollfd as usize, 1, time, 0, 0]) != 0 }
+/// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
+/// RWF_NOWAIT).
+pub fn write_now(fd: Fd, text: &[u8]) -> usize {
+    // The offset -1 means the current file position.
+    let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
+        // Not every file can tell whether it would block.
+        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
+        written => written,
+    };
+    written.unwrap_or(0)
+}
+
+/// For `poll_out`: without waiting.
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// Waits until a write would not block, at most for `timeout`; whether that is so
+/// (poll(2), POLLOUT).
+pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
+    !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
 }
 
 /// Bytes that the peer has acknowledged, and whether it has more to acknowledge
 /// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
 pub fn acknowledged(fd: Fd) -> (u64, bool) {
-    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
-    let mut info = MaybeUninit::<[u64; 19]>::uninit();
-    let mut len = size_of_val(&info);
-    let (fd, at, len_at) =
-        (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
-    let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
-    // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
-    if unsafe { syscall(libc::SYS_getsockopt, args) } != 0 || len < size_of_val(&info) {
-        return (0, false);
-    }
-    // SAFETY: the kernel has written all of it.
-    let info = unsafe { info.assume_init_ref() };
-    // Word 15 is tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked
-    // and tcpi_notsent_bytes.
+    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h). Word 15 is
+    // tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked and
+    // tcpi_notsent_bytes.
+    let mut info = [0; 19];
+    getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
     (info[15], (info[3] | info[18]) as u32 != 0)
 }
 
@@ -216,10 +251,10 @@ pub fn reopen_terminal() {
 /// Closes all descriptors from 3 on but `kept` (close_range(2)).
 pub fn close_all_but(kept: Fd) {
     let kept = kept.as_raw_fd() as usize;
-    for (first, last) in [(3, kept - 1), (kept + 1, u32::MAX as usize)] {
-        // SAFETY: as for `close`. An empty range is an error.
-        unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
-    }
+    // SAFETY: as for `close`. An empty range is an error.
+    let close_range = |first, last| unsafe { syscall(libc::SYS_close_range, [first, last, 0]) };
+    close_range(3, kept - 1);
+    close_range(kept + 1, u32::MAX as usize);
 }
 
 /// Milliseconds since an unknown moment (clock_gettime(2)).
@@ -231,22 +266,30 @@ pub fn milliseconds() -> u64 {
     now[0] * 1000 + now[1] / 1_000_000
 }
 
-/// It stands in the first page of the program (link.ld).
+/// The first byte of the program's constants, in its first page, and the last one of
+/// its code (link.ld).
 #[unsafe(link_section = ".rodata.first")]
 static FIRST: u8 = 0;
+#[unsafe(link_section = ".last")]
+static LAST: u8 = 0;
 
-/// Lets children have the program and its memory below `end`, and nothing else:
-/// not the arguments, the environment and what lies from `end` on (madvise(2),
-/// MADV_DONTFORK).
-pub fn dont_fork_beyond(end: *const u8) {
-    let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
+/// Lets children have the program and its memory below `end`, and nothing else: not
+/// the arguments and the environment, nor what lies from `end` on, nor the vdso, which
+/// may lie between the program and its memory on 64-bit Arm (madvise(2), MADV_DONTFORK).
+/// Returns whether that is so.
+pub fn dont_fork_beyond(end: *const u8) -> bool {
+    let advise = |from: usize, to: usize, advice: c_int| {
+        let args = [from, to - from, advice as usize];
+        // SAFETY: it changes no memory of this process, and its children use nothing else.
+        let done = ret(unsafe { syscall(libc::SYS_madvise, args) });
+        // ENOMEM: somewhere nothing is mapped. The rest is done.
+        matches!(done, Ok(_) | Err(Errno::NOMEM))
+    };
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    for (from, len) in [(0, start), (end, isize::MAX as usize - end)] {
-        // SAFETY: it changes no memory of this process, and its children use nothing
-        // there. It fails with ENOMEM where nothing is mapped, and does the rest.
-        unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
-    }
+    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK)
+        & advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK)
+        & advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK)
 }
 
 /// seccomp(2): this filter for this process and its children, for good.
@@ -254,6 +297,5 @@ pub fn seccomp(filter: &[libc::sock_filter]) -> Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
     // SAFETY: the kernel reads `program` and the filter, whose length it gives.
-    ret(unsafe { syscall(libc::SYS_seccomp, [mode, 0, &raw const program as usize]) })?;
-    Ok(())
+    ret(unsafe { syscall(libc::SYS_seccomp, [mode, 0, &raw const program as usize]) }).map(|_| ())
 }

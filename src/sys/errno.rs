@@ -1,8 +1,8 @@
 //! Names of errors and signals, like strerrorname_np(3), for those that are usual
-//! here. Others are told by their numbers.
+//! here. Others are numbers.
 
-use super::inet::{number, split_once};
 use super::print::Line;
+use super::text::{number, split_once};
 
 /// Number and name (errno(3)), and a meaning where users meet it. The numbers
 /// are the same on x86-64 and 64-bit Arm. It is one text because a table of
@@ -19,10 +19,12 @@ pub const ERRORS: &str = "\
 24 EMFILE
 38 ENOSYS
 88 ENOTSOCK
+91 EPROTOTYPE
 95 EOPNOTSUPP
 97 EAFNOSUPPORT (address family not supported)
 98 EADDRINUSE (address already in use)
 99 EADDRNOTAVAIL (address not available)
+103 ECONNABORTED
 105 ENOBUFS
 107 ENOTCONN
 110 ETIMEDOUT

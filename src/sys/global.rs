@@ -1,23 +1,33 @@
 //! Variables that live as long as the program.
 
+use core::cell::Cell;
 use core::ops::Deref;
 
-/// A C global: the program and its signal handlers share it. It holds
-/// `Cell`s, so nobody keeps a reference to a value that a handler may change.
+/// A C global: the program and its signal handlers share it. A value goes in and out
+/// as a copy, so nobody keeps a reference to one that a handler may change.
 #[repr(transparent)]
-pub struct Global<T>(pub T);
+pub struct Global<T>(Cell<T>);
 
-// SAFETY: the process has one thread. A handler of the parent runs only inside
-// `pause` and between the two calls of `sigmask` in `with_signals`. There the only
-// `Cell` that is written is `TABLE.client`, by the kernel, and no handler uses it. A
-// handler of a child can run at any time. It writes only `REASON`, one aligned word, which the child
-// reads only after system calls.
-unsafe impl<T> Sync for Global<T> {}
+// SAFETY: there is one thread. A handler runs between two instructions of it, and what
+// both use is safe because of when the handlers run:
+//
+// - The parent's handlers run only inside `pause` and `unblocked`, which use no `Global`
+//   but this: the kernel stores `TABLE.client` in `accept`, and no handler uses that.
+// - A child's handlers may run at any time. They write `REASON` only: one aligned
+//   word, which the child reads after system calls. They read what the parent wrote
+//   before the fork.
+unsafe impl<T: Copy> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    pub const fn new(value: T) -> Self {
+        Global(Cell::new(value))
+    }
+}
 
 impl<T> Deref for Global<T> {
-    type Target = T;
+    type Target = Cell<T>;
 
-    fn deref(&self) -> &T {
+    fn deref(&self) -> &Cell<T> {
         &self.0
     }
 }

@@ -1,6 +1,7 @@
 //! Numeric addresses, like inet_pton(3). Those of `core::net` can panic or need
 //! `core::fmt`, which is larger than the server.
 
+use super::text::{number, split_once};
 use libc::{AF_INET, AF_INET6};
 
 /// An IPv4 or IPv6 address with its port, as the kernel has it: a `sockaddr_in6`,
@@ -19,10 +20,11 @@ pub struct Sockaddr {
 impl Sockaddr {
     pub const NONE: Sockaddr =
         Sockaddr { family: 0, port: [0; 2], v4: [0; 4], v6: [0; 16], scope_id: 0 };
-    /// Every IPv4 address.
-    pub const ANY: Sockaddr = Sockaddr { family: AF_INET as u16, ..Sockaddr::NONE };
-    /// Every IPv6 address.
-    pub const ANY6: Sockaddr = Sockaddr { family: AF_INET6 as u16, ..Sockaddr::NONE };
+
+    /// Every address of this family.
+    pub fn any(family: i32) -> Sockaddr {
+        Sockaddr { family: family as u16, ..Sockaddr::NONE }
+    }
 
     pub fn with_port(self, port: u16) -> Sockaddr {
         Sockaddr { port: port.to_be_bytes(), ..self }
@@ -30,9 +32,10 @@ impl Sockaddr {
 
     /// The IPv4 address, also one that is mapped into IPv6 (RFC 4291, section 2.5.5.2).
     pub fn v4(&self) -> Option<[u8; 4]> {
-        match self.v6 {
+        let v6 = u128::from_be_bytes(self.v6);
+        match v6 >> 32 {
             _ if i32::from(self.family) == AF_INET => Some(self.v4),
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, a, b, c, d] => Some([a, b, c, d]),
+            0xffff => Some((v6 as u32).to_be_bytes()),
             _ => None,
         }
     }
@@ -42,61 +45,43 @@ impl Sockaddr {
 /// section 2.2), with port 0; nothing for any other text.
 pub fn inet_pton(text: &[u8]) -> Option<Sockaddr> {
     match parse_v4(text) {
-        Some(v4) => Some(Sockaddr { v4, ..Sockaddr::ANY }),
-        None => Some(Sockaddr { v6: parse_v6(text)?, ..Sockaddr::ANY6 }),
+        Some(v4) => Some(Sockaddr { v4: v4.to_be_bytes(), ..Sockaddr::any(AF_INET) }),
+        None => Some(Sockaddr { v6: parse_v6(text)?.to_be_bytes(), ..Sockaddr::any(AF_INET6) }),
     }
 }
 
-/// A number of decimal digits and nothing else, at most `max`.
-pub fn number(text: &[u8], max: u32) -> Option<u32> {
-    if text.is_empty() {
-        return None;
-    }
-    let max = u64::from(max);
-    let n = text.iter().try_fold(0u64, |n, &c| {
-        let digit = (c as char).to_digit(10)?;
-        Some(10 * n + u64::from(digit)).filter(|&n| n <= max)
-    });
-    Some(n? as u32)
-}
-
-/// The text before the first `separator`, and the text behind it if there is one.
-pub fn split_once(text: &[u8], separator: u8) -> (&[u8], Option<&[u8]>) {
-    let at = text.iter().position(|&c| c == separator).unwrap_or(text.len());
-    (text.get(..at).unwrap_or_default(), text.get(at + 1..))
-}
-
-fn parse_v4(text: &[u8]) -> Option<[u8; 4]> {
-    let (mut octets, mut rest) = ([0; 4], Some(text));
-    for octet in &mut octets {
+fn parse_v4(text: &[u8]) -> Option<u32> {
+    let (mut v4, mut rest) = (0, Some(text));
+    for _ in 0..4 {
         let part;
         (part, rest) = split_once(rest?, b'.');
         // inet_aton(3) takes a number with a leading zero as octal.
-        if part.len() > 1 && part.first() == Some(&b'0') {
+        if let [b'0', _, ..] = part {
             return None;
         }
-        *octet = number(part, 255)? as u8;
+        v4 = v4 << 8 | number(part, 255)?;
     }
-    rest.is_none().then_some(octets)
+    rest.is_none().then_some(v4)
 }
 
-fn parse_v6(text: &[u8]) -> Option<[u8; 16]> {
+fn parse_v6(text: &[u8]) -> Option<u128> {
     let gap = text.windows(2).position(|two| two == b"::");
-    let (mut octets, n) = parse_groups(text.get(..gap.unwrap_or(text.len()))?, gap.is_none())?;
+    let (mut v6, n) = parse_groups(text.get(..gap.unwrap_or(text.len()))?, gap.is_none())?;
     let Some(gap) = gap else {
-        return (n == 16).then_some(octets);
+        return (n == 8).then_some(v6);
     };
     let (after, m) = parse_groups(text.get(gap + 2..)?, true)?;
+    for _ in n..8 {
+        v6 <<= 16;
+    }
     // "::" stands for one group of zeros at least.
-    let start = 16usize.checked_sub(m).filter(|&start| start > n)?;
-    octets.get_mut(start..)?.iter_mut().zip(after).for_each(|(octet, after)| *octet = after);
-    Some(octets)
+    (n + m < 8).then_some(v6 | after)
 }
 
-/// The octets of hexadecimal groups between colons, and their number. The last
-/// two groups of an address may be written as an IPv4 address.
-fn parse_groups(text: &[u8], at_end: bool) -> Option<([u8; 16], usize)> {
-    let (mut octets, mut n) = ([0; 16], 0);
+/// The value of hexadecimal groups between colons, and their number. The last two
+/// groups of an address may be written as an IPv4 address.
+fn parse_groups(text: &[u8], at_end: bool) -> Option<(u128, usize)> {
+    let (mut v6, mut n) = (0, 0);
     let mut rest = (!text.is_empty()).then_some(text);
     while let Some(text) = rest {
         let part;
@@ -105,17 +90,15 @@ fn parse_groups(text: &[u8], at_end: bool) -> Option<([u8; 16], usize)> {
             && rest.is_none()
             && let Some(v4) = parse_v4(part)
         {
-            *octets.get_mut(n..)?.first_chunk_mut()? = v4;
-            return Some((octets, n + 4));
+            return Some((v6 << 32 | u128::from(v4), n + 2));
         }
         if part.is_empty() || part.len() > 4 {
             return None;
         }
-        let group = part
-            .iter()
-            .try_fold(0, |group, &c| Some(group << 4 | (c as char).to_digit(16)? as u16));
-        *octets.get_mut(n..)?.first_chunk_mut()? = group?.to_be_bytes();
-        n += 2;
+        let group =
+            part.iter().try_fold(0, |group, &c| Some(group << 4 | (c as char).to_digit(16)?));
+        v6 = v6 << 16 | u128::from(group?);
+        n += 1;
     }
-    Some((octets, n))
+    Some((v6, n))
 }

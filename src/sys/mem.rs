@@ -1,10 +1,9 @@
-//! Copying, searching and comparing.
+//! Copying, filling and comparing.
 //!
 //! The compiler makes a copy a call of memcpy(3) or memmove(3) where it can.
-//! Neither exists here, so a program that needs one does not link. `copy` and
-//! `memmove` are volatile: the compiler leaves those alone.
+//! Neither exists here, so a program that needs one does not link. All here is
+//! volatile: the compiler would make a loop a call of the function that it is in.
 
-use super::arch::{BITS, equal};
 use core::mem::MaybeUninit;
 
 /// Copies as much of `src` as `dest` holds, and returns how much.
@@ -34,29 +33,19 @@ unsafe fn forwards(dest: *mut u8, src: *const u8, n: usize) {
     }
 }
 
-/// The index of the first `c` (memchr(3)).
-pub fn memchr(text: &[u8], c: u8) -> Option<usize> {
-    let (blocks, rest) = text.as_chunks();
-    for (i, block) in blocks.iter().enumerate() {
-        let found = equal(*block, c);
-        if found != 0 {
-            return Some(16 * i + (found.trailing_zeros() / BITS) as usize);
-        }
+/// Fills `n` bytes with `c` (memset(3)). On 64-bit Arm the compiler calls it for the
+/// buffers of the services.
+///
+/// # Safety
+///
+/// As in C: there are `n` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(dest: *mut u8, c: i32, n: usize) -> *mut u8 {
+    for i in 0..n {
+        // SAFETY: the caller's.
+        unsafe { dest.add(i).write_volatile(c as u8) };
     }
-    let at = rest.iter().position(|&b| b == c)?;
-    Some(16 * blocks.len() + at)
-}
-
-/// The index of the last `c` (memrchr(3)).
-pub fn memrchr(text: &[u8], c: u8) -> Option<usize> {
-    let (rest, blocks) = text.as_rchunks();
-    for (i, block) in blocks.iter().enumerate().rev() {
-        let found = equal(*block, c);
-        if found != 0 {
-            return Some(rest.len() + 16 * i + (found.ilog2() / BITS) as usize);
-        }
-    }
-    rest.iter().rposition(|&b| b == c)
+    dest
 }
 
 /// Whether two texts differ (bcmp(3)). The compiler calls it.
@@ -66,7 +55,7 @@ pub fn memrchr(text: &[u8], c: u8) -> Option<usize> {
 /// As in C: both places have `n` bytes.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
-    // SAFETY: the caller's. Volatile, or this would become a call of itself.
+    // SAFETY: the caller's.
     let differ = |i| unsafe { a.add(i).read_volatile() != b.add(i).read_volatile() };
     (0..n).any(differ) as i32
 }

@@ -1,10 +1,9 @@
 //! Lines of text on the stack, like printf(3).
 
-use super::call::{STDERR, STDOUT, can_write, write_now};
+use super::call::{STDERR, STDOUT, poll_out, write_now};
 use super::global::Global;
 use super::inet::Sockaddr;
-use super::mem::{copy, memchr};
-use core::cell::Cell;
+use super::mem::copy;
 use core::mem::MaybeUninit;
 use rustix::io::{Errno, write};
 
@@ -17,16 +16,27 @@ pub struct Line {
     text: [MaybeUninit<u8>; CAPACITY],
 }
 
-/// Messages that could not be written since the last one.
-static LOST: Global<Cell<usize>> = Global(Cell::new(0));
+/// Twice the messages that could not be written since the last one, and 1 more if
+/// one of them was cut short: the next begins with a newline.
+static LOST: Global<usize> = Global::new(0);
 
-/// What a message to the operator begins with.
-const PREFIX: &str = "forkline: ";
+/// What a message to the operator begins with. The newline is for a message behind one
+/// that was cut short.
+const PREFIX: &str = "\nforkline: ";
+
+/// The message that is being written. Only the parent has it, since it names clients
+/// (link.ld).
+// SAFETY: it is all zeros, as `.bss` is.
+#[unsafe(link_section = ".bss.parent.message")]
+static mut MESSAGE: Line = Line { len: 0, text: [MaybeUninit::new(0); _] };
 
 /// A message to the operator: a line with room for the prefix. `end` writes it.
-#[inline(always)]
-pub fn message() -> Line {
-    Line { len: PREFIX.len(), text: [MaybeUninit::uninit(); CAPACITY] }
+pub fn message() -> &'static mut Line {
+    let line = &raw mut MESSAGE;
+    // SAFETY: there is one at a time, since no handler runs while one is being written.
+    let line = unsafe { &mut *line };
+    line.len = PREFIX.len();
+    line
 }
 
 impl Line {
@@ -36,8 +46,7 @@ impl Line {
     }
 
     pub fn bytes(&mut self, text: &[u8]) -> &mut Self {
-        let len = self.len.min(CAPACITY);
-        self.len = len + copy(&mut self.text[len..], text);
+        self.len += copy(self.text.get_mut(self.len..).unwrap_or_default(), text);
         self
     }
 
@@ -98,15 +107,17 @@ impl Line {
     }
 
     /// Writes the line to standard error. It does not wait for a reader: a message
-    /// that does not fit is lost, and the next one tells how many were.
+    /// that does not fit is lost, and the next one says how many were.
     pub fn end(&mut self) {
         copy(&mut self.text, PREFIX.as_bytes());
         let lost = LOST.get();
         if lost > 0 {
-            self.str(" lost=").num(lost);
+            self.str(" lost=").num(lost / 2);
         }
-        let written = write_now(STDERR, self.str("\n").text());
-        LOST.set(if written { 0 } else { lost + 1 });
+        let text = self.str("\n").text();
+        let text = text.get(!lost & 1..).unwrap_or_default();
+        let written = write_now(STDERR, text);
+        LOST.set(if written == text.len() { 0 } else { (lost + 2) | (written > 0) as usize });
     }
 
     fn text(&self) -> &[u8] {
@@ -118,7 +129,7 @@ impl Line {
     /// block; what a short write leaves is lost, as after an error.
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
-            can_write(STDOUT, true);
+            poll_out(STDOUT, None);
         }
         self.len = 0;
     }
@@ -127,18 +138,14 @@ impl Line {
 /// Bytes of a report, at most.
 const LONGEST: usize = 32;
 
-/// Writes `server received N bytes` to standard output for each line in `lines`
-/// and for each piece of `maxlen` bytes of a longer line.
-pub fn report(mut lines: &[u8], maxlen: usize) {
-    let mut line = Line { len: 0, text: [MaybeUninit::uninit(); CAPACITY] };
-    while !lines.is_empty() {
-        let longest = lines.len().min(maxlen);
-        let n = memchr(&lines[..longest], b'\n').map_or(longest, |newline| newline + 1);
-        if line.len > CAPACITY - LONGEST {
-            line.report();
+/// printf(3): writes `server received N bytes` to standard output for each line.
+pub fn report(lines: &[u8]) {
+    let mut report = Line { len: 0, text: [MaybeUninit::uninit(); CAPACITY] };
+    for line in lines.split_inclusive(|&c| c == b'\n') {
+        if report.len > CAPACITY - LONGEST {
+            report.report();
         }
-        line.str("server received ").num(n).str(" bytes\n");
-        lines = lines.get(n..).unwrap_or_default();
+        report.str("server received ").num(line.len()).str(" bytes\n");
     }
-    line.report();
+    report.report();
 }

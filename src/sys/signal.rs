@@ -9,12 +9,15 @@ use rustix::thread::Timespec;
 pub type Handler = Option<extern "C" fn(c_int)>;
 pub const SIG_IGN: Handler = None;
 
+/// The flag that says that `restorer` is given (linux/signal.h).
+const SA_RESTORER: c_int = 0x0400_0000;
+
 /// signal(2), as the C library makes it: sigaction(2) with SA_RESTART. The
 /// handler runs with all other signals blocked, on a stack of its own. Returns
 /// the handler before, as a number.
 pub fn signal(signum: c_int, handler: Handler) -> usize {
     let handler = handler.map_or(libc::SIG_IGN, |handler| handler as usize);
-    let flags = (libc::SA_RESTART | libc::SA_ONSTACK | arch::SA_RESTORER) as usize;
+    let flags = (libc::SA_RESTART | libc::SA_ONSTACK | SA_RESTORER) as usize;
     // The kernel's `struct sigaction`, which is not the C library's: handler,
     // flags, restorer, and the signals to block.
     let action = [handler, flags, arch::restorer as *const () as usize, !0];
@@ -47,20 +50,28 @@ pub fn pause(blocked: u64, time: Option<&mut Timespec>) -> bool {
     let (time, set) = (time.map_or(0, |time| &raw mut *time as usize), &raw const blocked as usize);
     // SAFETY: the kernel reads no descriptor and the set, whose size is given
     // last. It writes the time that is left.
-    let ready = unsafe { syscall(libc::SYS_ppoll, [0, 0, time, set, SIGSET]) };
-    ready != 0
+    unsafe { syscall(libc::SYS_ppoll, [0, 0, time, set, SIGSET]) != 0 }
 }
 
 /// Bytes of the handlers' stack.
 const STACK: usize = 64 * 1024;
 
-/// Sets the stack of the handlers (sigaltstack(2)). With `flags` 0 it is the stack that
-/// the kernel made. The parent uses that one: on the program's stack a handler would
-/// write to a page that the newest child shares, which costs a page fault. With
-/// SS_DISABLE it is the program's stack. A child uses that one: it has no other.
-pub fn sigaltstack(flags: c_int) {
+/// From now on handlers run on the stack that the kernel made. The parent's do: on the
+/// program's stack they would write to a page that the newest child shares, which costs
+/// a page fault.
+pub fn enable_sigaltstack() {
+    sigaltstack(0);
+}
+
+/// From now on handlers run on the program's stack. A child's do: it has no other.
+pub fn disable_sigaltstack() {
+    sigaltstack(libc::SS_DISABLE);
+}
+
+/// sigaltstack(2), with the stack that the kernel made.
+fn sigaltstack(ss_flags: c_int) {
     let ss_sp = (KERNEL_STACK.get().wrapping_sub(STACK) & !15) as *mut c_void;
-    let stack = libc::stack_t { ss_sp, ss_flags: flags, ss_size: STACK };
+    let stack = libc::stack_t { ss_sp, ss_flags, ss_size: STACK };
     // SAFETY: the kernel reads `stack`. Nobody else uses the kernel's stack below
     // the arguments. It has 128 KiB there, or what RLIMIT_STACK allows: a handler
     // that needs more is a fault.

@@ -1,53 +1,40 @@
-//! From the kernel's entry to `main`: the stack, the buffer, the arguments.
+//! From the kernel's entry to `main`: the stack and the arguments.
 
 use super::global::Global;
-use super::inet::split_once;
-use core::cell::Cell;
 use core::ffi::c_char;
 
-/// Bytes of a connection's buffer, like BUFSIZ of stdio(3).
-pub const BUFSIZ: usize = 128 * 1024;
+/// Bytes of the stack: whole pages. It ends where a page ends.
+pub const STACK_SIZE: usize = 6 * 4096;
 
-/// The buffer of a connection.
-pub type Buf = [u8; BUFSIZ];
-
-/// Bytes of the stack. The buffer begins where the stack ends, in the middle of
-/// a page: a short line and the functions that handle it share that page.
-pub const STACK: usize = 4 * 4096 + 2048;
-
-/// The stack and the buffer of the program. It stands first among the writable
-/// pages (link.ld), so a stack that overflows meets the read-only program.
+/// The stack of the program.
 #[repr(C, align(16))]
-pub struct Memory {
-    stack: [u8; STACK],
-    buf: Buf,
-}
+pub struct Stack([u8; STACK_SIZE]);
 
+/// It stands first among the writable pages (link.ld), so a stack that overflows meets
+/// the read-only program.
 // SAFETY: it is all zeros, as `.bss` is.
 #[unsafe(link_section = ".bss.stack")]
-pub static mut MEMORY: Memory = Memory { stack: [0; _], buf: [0; _] };
+pub static mut STACK: Stack = Stack([0; _]);
 
 /// Where the kernel put the arguments. Handlers run on the stack below them.
-pub static KERNEL_STACK: Global<Cell<usize>> = Global(Cell::new(0));
+pub static KERNEL_STACK: Global<usize> = Global::new(0);
 
 unsafe extern "Rust" {
     /// The program's, as in C.
-    safe fn main(args: Strings, env: Strings, buf: &'static mut Buf) -> !;
+    safe fn main(args: Strings, env: Strings) -> !;
 }
 
-/// `_start` calls this on `MEMORY.stack`.
+/// `_start` calls this on `STACK`.
 ///
 /// # Safety
 ///
-/// `stack` is the stack pointer that the kernel set, `buf` is `MEMORY.buf`, and
-/// this is called once.
-pub unsafe extern "C" fn start(stack: *const usize, buf: *mut Buf) -> ! {
+/// `stack` is the stack pointer that the kernel set.
+pub unsafe extern "C" fn start(stack: *const usize) -> ! {
     KERNEL_STACK.set(stack as usize);
     // SAFETY: argc stands first, then argv and a null pointer, then envp
     // (execve(2); the ABI's process start).
     let (args, env) = unsafe { (stack.add(1), stack.add(*stack + 2)) };
-    // SAFETY: `start` is called once, so this is the only reference.
-    main(Strings(args.cast()), Strings(env.cast()), unsafe { &mut *buf })
+    main(Strings(args.cast()), Strings(env.cast()))
 }
 
 /// argv or envp, as bytes.
@@ -57,10 +44,7 @@ pub struct Strings(*const *const c_char);
 impl Strings {
     /// The value of an environment variable (getenv(3)).
     pub fn getenv(mut self, name: &[u8]) -> Option<&'static [u8]> {
-        self.find_map(|variable| {
-            let (found, value) = split_once(variable, b'=');
-            value.filter(|_| found == name)
-        })
+        self.find_map(|variable| variable.strip_prefix(name)?.strip_prefix(b"="))
     }
 }
 

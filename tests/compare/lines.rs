@@ -15,6 +15,14 @@ pub struct Group {
     rows: Vec<Row>,
 }
 
+impl Group {
+    /// The files of the Rust that it names.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let rows = self.rows.iter().filter_map(|row| Some(other_file(&row.texts[1])?.0));
+        self.pair.rust.iter().map(|(file, _)| &**file).chain(rows)
+    }
+}
+
 struct Row {
     number: usize,
     /// The texts of the C and of the Rust; a side that has no line is "-".
@@ -119,7 +127,7 @@ impl<'f> Lines<'f> {
     /// The lines that a row may mean by this text; none if it is "-".
     fn candidates(&self, names: &[&String], text: &str) -> Option<(Vec<usize>, bool)> {
         match text.split_once(": ") {
-            _ if text == "-" => None,
+            _ if text == "-" || other_file(text).is_some() => None,
             Some((name, text)) if self.file.item(name).is_some() => {
                 Some((self.matches(&[&name.to_owned()], text), false))
             }
@@ -149,6 +157,11 @@ impl<'f> Lines<'f> {
     }
 }
 
+/// The file that a row names, if it is not that of the heading, and the rest.
+pub fn other_file(text: &str) -> Option<(&str, &str)> {
+    text.split_once(": ").filter(|(file, _)| file.ends_with(".rs"))
+}
+
 fn is_brackets(code: &str) -> bool {
     let rest = code.replace("else", "");
     !rest.trim().is_empty() && rest.chars().all(|c| "{}()[]; ,".contains(c))
@@ -161,9 +174,11 @@ fn is_brackets(code: &str) -> bool {
 pub struct Mirror {
     pub pairs: Vec<Pair>,
     pub faults: Vec<String>,
-    /// The code lines of main.rs that have their line in the C, and all of them.
+    /// The code lines of main.rs that have their line in the C, and all of them but those
+    /// of functions that no C has.
     pub mirrored: usize,
     pub all: usize,
+    new: BTreeSet<Place>,
     /// The lines that have a counterpart, and the reasons of those that have none.
     anchored: BTreeSet<Place>,
     reasons: BTreeMap<Place, String>,
@@ -178,9 +193,7 @@ pub fn mirror(groups: &[Group], c: &[File], rust: &[File]) -> Mirror {
     let mut mirror = Mirror::default();
     for group in groups {
         let c = c.iter().find(|lines| lines.file.name == group.pair.file);
-        let name = group.pair.rust.first().map_or(MIRROR, |(file, _)| file);
-        let rust = rust.iter().find(|lines| lines.file.name == name);
-        mirror.group(group, [c, rust]);
+        mirror.group(group, c, &rust);
     }
     for lines in c.iter().chain(rust.iter().filter(|lines| lines.file.name == MIRROR)) {
         mirror.cover(lines);
@@ -206,13 +219,20 @@ impl Mirror {
         self.faults.push(format!("lines.txt:{number}: {what}"));
     }
 
-    fn group(&mut self, group: &Group, sides: [Option<&Lines>; 2]) {
+    fn group(&mut self, group: &Group, c: Option<&Lines>, all: &[Lines]) {
+        let name = group.pair.rust.first().map_or(MIRROR, |(file, _)| file);
+        let sides = [c, all.iter().find(|lines| lines.file.name == name)];
         let mut pair = group.pair.clone();
         let rust: Vec<&String> = pair.rust.iter().map(|(_, name)| name).collect();
         let names = [pair.c.iter().collect(), rust];
         for (names, lines) in names.iter().zip(sides) {
             let missing = names.iter().filter(|n| lines.and_then(|l| l.file.item(n)).is_none());
             missing.for_each(|n| self.fault(group.number, &format!("no file has `{n}`")));
+        }
+        if let (true, Some(lines)) = (pair.c.is_empty(), sides[1]) {
+            let items = names[1].iter().filter_map(|name| lines.file.item(name));
+            let new = items.flat_map(|item| item.first..=item.last);
+            self.new.extend(new.map(|line| (lines.file.name.clone(), line)));
         }
         let [c, rust] = [0, 1].map(|side| match sides[side] {
             Some(lines) => self.resolve(group, side, lines, &names[side]),
@@ -222,7 +242,8 @@ impl Mirror {
             let place = |anchor: Option<Anchor>, side: usize| {
                 Some((sides[side]?.file.name.clone(), anchor?.line))
             };
-            self.row(row, place(c, 0), place(rust, 1));
+            let rust_place = place(rust, 1).or_else(|| self.elsewhere(row, all));
+            self.row(row, place(c, 0), rust_place);
             if let (Some(c), Some(rust), [Some(c_lines), Some(rust_lines)]) = (c, rust, sides)
                 && c.in_order
                 && rust.in_order
@@ -235,6 +256,24 @@ impl Mirror {
             }
         }
         self.pairs.push(pair);
+    }
+
+    /// The line that a row names in a file of its own: `file.rs: function: text`.
+    fn elsewhere(&mut self, row: &Row, all: &[Lines]) -> Option<Place> {
+        let (file, text) = other_file(&row.texts[1])?;
+        let (name, text) = text.split_once(": ").unwrap_or(("", text));
+        let lines = all.iter().find(|lines| lines.file.name == file);
+        match lines.map_or(vec![], |lines| lines.matches(&[&name.to_owned()], text))[..] {
+            [line] => Some((file.into(), line)),
+            [] => {
+                self.fault(row.number, &format!("no line of {file} has: {text}"));
+                None
+            }
+            ref found => {
+                self.fault(row.number, &format!("lines {found:?} of {file} have: {text}"));
+                None
+            }
+        }
     }
 
     /// For each row the line on this side.
@@ -311,7 +350,7 @@ impl Mirror {
                 let code = &lines.code[line];
                 self.faults.push(format!("{file}:{line} has no row in lines.txt: {code}"));
             }
-            if file == MIRROR {
+            if file == MIRROR && !self.new.contains(&place(line)) {
                 self.mirrored += usize::from(mirrored);
                 self.all += 1;
             }

@@ -141,8 +141,8 @@ pub fn mirror() -> Mirror {
 /// src/main.rs and the other files that the table names.
 pub fn rust_files(groups: &[Group]) -> Vec<File> {
     let mut names = vec!["main.rs"];
-    for (name, _) in groups.iter().flat_map(|group| &group.pair.rust) {
-        if !names.contains(&&**name) {
+    for name in groups.iter().flat_map(lines::Group::files) {
+        if !names.contains(&name) {
             names.push(name);
         }
     }

@@ -26,13 +26,13 @@ pub const BROKEN: &[Broken] = &[
         changes: &[
             (
                 "daemon/mod.rs",
-                "end::with_signals(|| sys::accept(listenfd, &TABLE.client))",
-                "end::with_signals(|| match end::is_stopping() {
+                "end::unblocked(|| sys::accept(listenfd, &TABLE.client))",
+                "end::unblocked(|| match end::is_stopping() {
                     true => Err(Errno::INTR),
                     false => sys::accept(listenfd, &TABLE.client),
                 })",
             ),
-            ("daemon/end.rs", "sys::fd(LISTENFD.get()).into_iter().for_each(sys::close);", ""),
+            ("daemon/end.rs", "sys::close(listenfd);", "let _ = listenfd;"),
             ("sys/signal.rs", "libc::SA_RESTART | ", ""),
         ],
         tried: Tried::Parent(&[Event::Term]),
@@ -53,11 +53,22 @@ pub const BROKEN: &[Broken] = &[
     Broken {
         name: "tells a child its connection after it takes signals",
         changes: &[
-            ("daemon/mod.rs", "    end::connected(connfd);\n    match", "    match"),
             (
-                "daemon/mod.rs",
-                "end::in_child();\n",
-                "end::in_child();\n            end::connected(connfd);\n",
+                "daemon/connection.rs",
+                "static REASON:",
+                "static NEXT: Global<c_int> = Global::new(0);\nstatic REASON:",
+            ),
+            (
+                "daemon/connection.rs",
+                "    if CONNFD.get() != connfd.as_raw_fd() {
+        CONNFD.set(connfd.as_raw_fd());
+    }",
+                "    NEXT.set(connfd.as_raw_fd());",
+            ),
+            (
+                "daemon/connection.rs",
+                "    sys::sigmask(CHILD_BLOCKS);\n",
+                "    sys::sigmask(CHILD_BLOCKS);\n    CONNFD.set(NEXT.get());\n",
             ),
         ],
         tried: Tried::Child(Event::Term),

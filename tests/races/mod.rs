@@ -13,7 +13,7 @@ use crate::common::*;
 use broken::BROKEN;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracee::Tracee;
@@ -150,18 +150,15 @@ impl<'a> Series<'a> {
 
 /// Some series at once, for a trial waits most of the time; and says how far it is.
 fn try_all(series: &[Series]) {
-    let next = AtomicUsize::new(0);
+    let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let work = || {
-            while let Some(series) = series.get(next.fetch_add(1, Relaxed)) {
-                series.run();
+        scope.spawn(|| {
+            while !within(Duration::from_secs(30), || is_done.load(Relaxed)) {
+                let tried: usize = series.iter().map(Series::tried).sum();
+                println!("{tried} moments so far");
             }
-        };
-        let workers: Vec<_> = (0..2 * processors().len()).map(|_| scope.spawn(work)).collect();
-        let are_done = || workers.iter().all(|worker| worker.is_finished());
-        while !within(Duration::from_secs(30), are_done) {
-            let tried: usize = series.iter().map(Series::tried).sum();
-            println!("{tried} moments so far");
-        }
+        });
+        let _done = StopAtEnd(&is_done);
+        in_parallel(2 * processors().len(), series.len(), |i| series[i].run());
     });
 }

@@ -4,10 +4,8 @@
 use super::tracee::{Call, Moment, Tracee};
 use crate::common::*;
 use std::fmt;
-use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -414,8 +412,7 @@ impl Scene {
             return Ok(());
         }
         let pid = self.server.pid;
-        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        Err(format!("in vain: {what}; state {}, call {call}", state(pid)))
+        Err(format!("in vain: {what}; state {}, call {}", state(pid), proc(pid, "syscall")))
     }
 
     /// The parent waits for clients or children, and no child runs.
@@ -433,20 +430,17 @@ const LOOKS: usize = 100;
 /// The program that is started has so many children already, which wait to be
 /// killed.
 fn with_children(command: &mut Command, n: usize) {
-    // SAFETY: the calls are async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            for _ in 0..n {
-                if libc::fork() == 0 {
-                    libc::close_range(0, u32::MAX, 0);
-                    loop {
-                        libc::pause();
-                    }
+    // SAFETY: no pointers.
+    before_exec(command, move || unsafe {
+        for _ in 0..n {
+            if libc::fork() == 0 {
+                libc::close_range(0, u32::MAX, 0);
+                loop {
+                    libc::pause();
                 }
             }
-            Ok(())
-        });
-    }
+        }
+    });
 }
 
 /// A client, and what has come to it.

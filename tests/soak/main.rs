@@ -1,4 +1,4 @@
-//! `make soak`: very many connections, most of them good and some rude, while
+//! `make soak`: very many connections, most of them good, while
 //! children are killed and everybody is stopped and continued at random.
 //! FORKLINE_SOAK says how many at a cap of 16; a million unless given. Then come
 //! half as many at a cap of 512.
@@ -8,7 +8,6 @@ mod common;
 
 use common::*;
 use std::env;
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -30,7 +29,7 @@ struct Tally {
     /// Got every answer.
     served: AtomicUsize,
     /// Left or reset by the client in the middle.
-    rude: AtomicUsize,
+    left: AtomicUsize,
     /// Ended by the server before every answer, which the client noticed.
     lost: AtomicUsize,
     /// Signals to children that may have ended them.
@@ -60,13 +59,13 @@ fn soak() {
         let before = footprint(server.pid);
         let tally = run(connections / 2);
         let zombies = children_now(server.pid).len();
-        let [leaked, growth] = footprint(server.pid);
+        let [leaked, growth, _] = footprint(server.pid);
         let (leaked, growth) = (leaked - before[0], growth - before[1]);
-        let [served, rude, lost, kills, most] =
-            [tally.served, tally.rude, tally.lost, tally.kills, tally.most]
+        let [served, left, lost, kills, most] =
+            [tally.served, tally.left, tally.lost, tally.kills, tally.most]
                 .map(AtomicUsize::into_inner);
         println!(
-            "cap {cap}: {served} served, {rude} rude, {lost} lost to {kills} signals, {most} at once at most; \
+            "cap {cap}: {served} served, {left} left, {lost} lost to {kills} signals, {most} at once at most; \
              leaked {leaked} descriptors, {zombies} zombies, growth {growth} KiB"
         );
         assert!(server.ended().is_none(), "the server has ended");
@@ -120,16 +119,16 @@ fn converse(server: &Server, tally: &Tally, batch: usize, random: &mut fastrand:
     for client in &clients {
         let many = b"one of many lines\n".repeat(random.usize(1..2000));
         let end = match random.u8(..20) {
-            0 => rude(client, b""),
-            1 => rude(client, b"half a line"),
-            2 => rude(client, &many),
+            0 => leave(client, b""),
+            1 => leave(client, b"half a line"),
+            2 => leave(client, &many),
             3 => polite(client, b"a line\nand half a line"),
             4 => polite(client, &many),
             _ => polite(client, b"hello\n"),
         };
         let count = match end {
             Ok(true) => &tally.served,
-            Ok(false) => &tally.rude,
+            Ok(false) => &tally.left,
             Err(error) => {
                 use ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
                 let told = [BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof];
@@ -155,7 +154,7 @@ fn polite(mut client: &TcpStream, text: &[u8]) -> io::Result<bool> {
 }
 
 /// Sends the text and leaves, by a reset as soon as the batch ends.
-fn rude(mut client: &TcpStream, text: &[u8]) -> io::Result<bool> {
+fn leave(mut client: &TcpStream, text: &[u8]) -> io::Result<bool> {
     let _ = client.write_all(text); // fails where the child was killed
     reset(client.try_clone()?);
     Ok(false)
@@ -217,12 +216,4 @@ fn process(pid: u32, parent: u32) -> Option<OwnedFd> {
 fn send(process: &OwnedFd, signal: i32) {
     // SAFETY: the null pointer is allowed.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, 0, 0) };
-}
-
-/// Open descriptors, and resident KiB (proc(5), smaps_rollup).
-fn footprint(pid: u32) -> [isize; 2] {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
-    let line = rollup.lines().find(|line| line.starts_with("Rss:")).expect("Rss");
-    let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    [descriptors(pid).len() as isize, resident]
 }

@@ -7,30 +7,17 @@ use std::io::{self, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::os::unix::process::CommandExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// forkline with `socket` as descriptor 3 and the environment that says so.
 pub fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{environment} exec \"$@\" {args}"), "sh"]);
     command.args(command_line(&[]));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let fd = socket.as_fd().as_raw_fd();
-    let hand_over = move || {
-        // SAFETY: no pointers. The copy is not closed at exec, unless it is the same.
-        let result = unsafe {
-            match fd {
-                3 => libc::fcntl(3, libc::F_SETFD, 0),
-                _ => libc::dup2(fd, 3),
-            }
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: between fork and exec it makes one system call.
-    unsafe { command.pre_exec(hand_over) };
+    hand_over(piped(&mut command), socket.as_fd().as_raw_fd());
     command
 }
 
@@ -62,7 +49,7 @@ fn a_socket_that_does_not_block_is_no_burden() {
     listener.set_nonblocking(true).expect("O_NONBLOCK");
     let server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
     assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
-    wait_for("it sleeps in accept", || matches!(stat(server.pid), Some(('S', _))));
+    wait_for("it waits in accept", || accepts(server.pid));
     server.has_said_nothing_else();
 }
 
@@ -93,16 +80,51 @@ fn a_drain_leaves_the_socket_to_the_next_one() {
     assert_eq!(receive(&client, 6), b"hello\n");
 }
 
+/// Keep-alive, and its three times in seconds and probes.
+fn keep_alive(socket: &impl AsFd) -> [i32; 4] {
+    [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    ]
+    .map(|(level, option)| socket_option(socket, level, option, None))
+}
+
+#[test]
+fn a_socket_without_keep_alive_gets_it() {
+    let listener = listener();
+    assert_eq!(keep_alive(&listener)[0], 0);
+    let _server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(keep_alive(&listener), [1, 60, 20, 3]);
+}
+
+/// A socket unit's own times are not undone.
+#[test]
+fn a_socket_with_keep_alive_keeps_its_times() {
+    let listener = listener();
+    socket_option(&listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, Some(1));
+    socket_option(&listener, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, Some(300));
+    socket_option(&listener, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, Some(7));
+    let before = keep_alive(&listener);
+    let _server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(keep_alive(&listener), before);
+}
+
 #[test]
 fn what_is_meant_for_another_process_is_ignored() {
-    for environment in
-        ["LISTEN_PID=1 LISTEN_FDS=1", "LISTEN_FDS=1", "LISTEN_PID=$$", "LISTEN_PID=x LISTEN_FDS=1"]
-    {
+    for environment in [
+        "LISTEN_PID=1 LISTEN_FDS=1",
+        "LISTEN_FDS=1",
+        "LISTEN_PID=$$",
+        "LISTEN_PID=x LISTEN_FDS=1",
+        "LISTEN_PID=$$ LISTEN_FDS=0",
+    ] {
         let listener = listener();
         let server = Server::spawn(&mut activated(&listener, environment, "echo 0"));
         assert_ne!(server.port, port(&listener), "{environment}");
         let output = run(&mut activated(&listener, environment, "echo"));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = text(&output.stderr);
         assert!(said.starts_with("forkline: echo needs a port"), "{environment}: {said}");
     }
 }
@@ -112,16 +134,20 @@ fn what_cannot_be_served_is_named() {
     let refuses = |socket: &dyn AsFd, environment, expected: &str| {
         let output = run(&mut activated(&socket.as_fd(), environment, "echo"));
         assert_eq!(output.status.code(), Some(1));
-        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+        assert_eq!(text(&output.stderr), expected);
     };
     let two = "LISTEN_PID=$$ LISTEN_FDS=2";
-    refuses(&listener(), two, "forkline: LISTEN_FDS is not 1: EINVAL\n");
+    let listener = listener();
+    refuses(&listener, two, "forkline: LISTEN_FDS is not 1: EINVAL\n");
     let file = File::open("/dev/null").expect("open");
     let no_socket = "forkline: LISTEN_FDS: ENOTSOCK\n";
     refuses(&file, ENVIRONMENT, no_socket);
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
     let no_listener = "forkline: LISTEN_FDS: EOPNOTSUPP\n";
     refuses(&udp, ENVIRONMENT, no_listener);
+    // What systemd hands over with Accept=yes.
+    let connection = connect(("127.0.0.1", port(&listener)));
+    refuses(&connection, ENVIRONMENT, "forkline: LISTEN_FDS: EINVAL\n");
 }
 
 #[test]
@@ -129,11 +155,21 @@ fn systemd_hands_it_a_socket() {
     if !tool("systemd-socket-activate") {
         return;
     }
-    let (mut systemd, port) = socket_activate();
-    // The first connection starts the server.
-    assert_eq!(exchange(connect(("127.0.0.1", port)), b"hello\n"), b"hello\n");
-    kill(systemd.id() as i32, libc::SIGTERM);
-    assert!(systemd.wait().expect("wait").success());
+    // A port of its own, since it takes no 0.
+    if !own_network() {
+        return skipped("no permission for a network of its own");
+    }
+    let mut activate = Command::new("systemd-socket-activate");
+    activate.args(["-l", "[::]:7007"]).args(command_line(&["rot13"]));
+    // forkline, and its line on stderr, come with the first client.
+    let mut server = Server::spawn(piped(&mut activate).stderr(Stdio::null()));
+    assert_eq!(exchange(server.connect(), b"Hello\n"), b"Uryyb\n");
+    if !emulated() {
+        assert_eq!(proc(server.pid, "comm"), "forkline\n");
+    }
+    assert_eq!(exchange(connect(("::1", server.port)), b"Uryyb\n"), b"Hello\n");
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
 }
 
 // ---------------------------------------------------------------- the service manager
@@ -157,7 +193,7 @@ fn managers() -> [(UnixDatagram, String, Scratch); 2] {
 fn next_state(manager: &UnixDatagram) -> String {
     let mut state = [0; 100];
     let n = manager.recv(&mut state).expect("a state");
-    String::from_utf8_lossy(&state[..n]).into_owned()
+    text(&state[..n])
 }
 
 #[test]
@@ -206,53 +242,74 @@ fn a_service_manager_that_cannot_be_told_is_no_obstacle() {
         drop(manager);
         let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
         assert_eq!(exchange(server.connect(), LINE), LINE);
-        let said = server.stderr.lines();
-        assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED", "{said:?}");
+        server.stderr.wait_for("\nforkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED\n");
     }
     let too_long = Path::new("/").join("x".repeat(108));
     for (path, error) in [(&*scratch_socket(), "ENOENT"), (&*too_long, "EINVAL")] {
         let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", path));
-        let said = server.stderr.lines();
-        assert_eq!(
-            said[0],
-            format!("forkline: fault call=NOTIFY_SOCKET error={error}"),
-            "{said:?}"
-        );
+        server.stderr.wait_for(&format!("\nforkline: fault call=NOTIFY_SOCKET error={error}\n"));
+    }
+    // A socket of another kind.
+    let path = scratch_socket();
+    let _stream = UnixListener::bind(&*path).expect("bind");
+    let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &*path));
+    server.stderr.wait_for("\nforkline: fault call=NOTIFY_SOCKET error=EPROTOTYPE\n");
+}
+
+/// Fills the manager's queue, as many services that start at once do.
+fn fill_queue(manager: &UnixDatagram) {
+    let address = manager.local_addr().expect("its address");
+    let other = UnixDatagram::unbound().expect("a socket");
+    other.set_nonblocking(true).expect("nonblocking");
+    while other.send_to_addr(b"#", &address).is_ok() {}
+}
+
+/// The manager is slow: without this word it would take the start for a failure.
+#[test]
+fn the_start_waits_for_room_in_the_managers_queue() {
+    for (manager, name, _path) in managers() {
+        fill_queue(&manager);
+        let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        let mut state = String::new();
+        wait_for("all others are read", || {
+            state = next_state(&manager);
+            state != "#"
+        });
+        assert_eq!(state, "READY=1");
+        assert_eq!(exchange(server.connect(), LINE), LINE);
+        server.has_said_nothing_else();
     }
 }
 
 /// A manager that reads nothing, and one that goes away.
 #[test]
-fn a_service_manager_that_does_not_read_delays_nothing() {
+fn a_service_manager_that_does_not_read_delays_the_start_only() {
     for (manager, name, _path) in managers() {
-        let address = manager.local_addr().expect("its address");
-        let other = UnixDatagram::unbound().expect("a socket");
-        other.set_nonblocking(true).expect("nonblocking");
-        while other.send_to_addr(b"#", &address).is_ok() {}
+        fill_queue(&manager);
+        let begin = Instant::now();
         let mut server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        server.stderr.wait_for("\nforkline: fault call=NOTIFY_SOCKET error=EAGAIN\n");
+        assert!(begin.elapsed() >= Duration::from_secs(5), "{:?}", begin.elapsed());
         assert_eq!(exchange(server.connect(), LINE), LINE);
-        drop(manager);
+        // The end does not wait for room, nor does it say more.
+        let begin = Instant::now();
+        server.signal(libc::SIGTERM);
+        assert!(server.wait().success());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(server.other_messages().len(), 1, "{}", server.stderr.text());
+    }
+}
+
+/// One that goes away before the end.
+#[test]
+fn a_service_manager_that_goes_away_is_no_obstacle() {
+    for (manager, name, path) in managers() {
+        let mut server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        assert_eq!(next_state(&manager), "READY=1");
+        drop((manager, path));
         assert_eq!(exchange(server.connect(), LINE), LINE);
         server.signal(libc::SIGTERM);
         assert!(server.wait().success());
         server.has_said_nothing_else();
-    }
-}
-
-/// It takes no 0, and a port that is free may be another's at any moment: so it tries
-/// some that the kernel gives to nobody unasked, until it listens.
-fn socket_activate() -> (Child, u16) {
-    loop {
-        let port = fastrand::u16(10_000..32_000);
-        let mut systemd = Command::new("systemd-socket-activate");
-        systemd.args(["-l", &format!("127.0.0.1:{port}")]).args(command_line(&["echo"]));
-        let systemd = systemd.stderr(Stdio::null()).stdout(Stdio::null()).spawn();
-        let mut systemd = systemd.expect("start");
-        wait_for("it listens or ends", || {
-            listening_port(systemd.id()).is_some() || systemd.try_wait().unwrap().is_some()
-        });
-        if systemd.try_wait().expect("try_wait").is_none() {
-            return (systemd, port);
-        }
     }
 }

@@ -16,19 +16,14 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/expected/faults.txt");
 /// What the drain finds unanswered.
 const HALF: &[u8] = b"half a line";
-/// A grace time that a test does not survive.
-const FOREVER: &str = "86400";
 /// How many injections run at once: most of the time they wait.
 const THREADS: usize = 8;
 
@@ -44,6 +39,7 @@ pub const CLOCK_GETTIME: &str = "EACCES EFAULT EINVAL ENODEV EOPNOTSUPP EPERM";
 pub const CLONE: &str = // fork(2) has some of them; ERESTARTNOINTR never reaches a program
     "EACCES EAGAIN EBUSY EEXIST EINVAL ENOMEM ENOSPC ENOSYS EOPNOTSUPP EPERM EUSERS";
 pub const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
+const CAPSET: &str = "EFAULT EINVAL EPERM";
 const CLOSE_RANGE: &str = "EINVAL EMFILE ENOMEM";
 const CONNECT: &str = "EACCES EPERM EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF \
     ECONNREFUSED EFAULT EINPROGRESS EINTR EISCONN ENETUNREACH ENOTSOCK EPROTOTYPE ETIMEDOUT";
@@ -92,9 +88,10 @@ const USER: &str = "start, as a user";
 const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "rt_sigprocmask", SIGPROCMASK, &[1]),
     ("start", start, "sigaltstack", SIGALTSTACK, &[1]),
-    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7]),
+    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7, 8]),
     ("start", start, "socket", SOCKET, &[1]),
-    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6, 7]),
+    ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ("start", start, "getsockopt", GETSOCKOPT, &[1]),
     ("start", start, "bind", BIND, &[1]),
     ("start", start, "listen", LISTEN, &[1]),
     ("start", start, "getsockname", GETSOCKNAME, &[1]),
@@ -115,7 +112,10 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     (USER, start_as_a_user, "setgroups", SETGROUPS, &[1]),
     (USER, start_as_a_user, "setresgid", SETRESUID, &[1]),
     (USER, start_as_a_user, "setresuid", SETRESUID, &[1]),
+    (USER, start_as_a_user, "capset", CAPSET, &[1]),
     ("start, activated", start_activated, "listen", LISTEN, &[1]),
+    ("start, activated", start_activated, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5]),
+    ("start, activated", start_activated, "getsockopt", GETSOCKOPT, &[1]),
     ("start, activated", start_activated, "socket", SOCKET, &[1]),
     ("start, activated", start_activated, "ioctl", IOCTL, &[1]),
     ("parent", parent, "accept", ACCEPT, &[1, 2, 100]),
@@ -164,9 +164,21 @@ pub struct Fault {
     pub for_ever: bool,
 }
 
+impl Fault {
+    /// Makes calls of a process fail.
+    pub fn attach(&self, pid: u32, more: &str) -> Strace {
+        Strace::attach(pid, self.call, &self.how(), more)
+    }
+
+    fn how(&self) -> String {
+        let plus = if self.for_ever { "+" } else { "" };
+        format!("error={}:when={}{plus}", self.errno, self.when)
+    }
+}
+
 #[test]
-fn each_call_fails_with_each_errno() {
-    if !tool("strace") || !ipv6() || !may_attach() {
+fn a_call_that_fails_once_costs_what_the_table_says() {
+    if !may_attach() {
         return;
     }
     let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
@@ -195,26 +207,13 @@ fn each_call_fails_with_each_errno() {
 /// What each of these comes to, several at once, in their order. A panic is an
 /// outcome too.
 pub fn run_all<T: Sync>(all: &[T], run: impl Fn(&T) -> String + Sync) -> Vec<String> {
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(vec![String::new(); all.len()]);
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let n = next.fetch_add(1, Ordering::Relaxed)
-                    && let Some(one) = all.get(n)
-                {
-                    let outcome = catch_unwind(AssertUnwindSafe(|| run(one)));
-                    let outcome =
-                        outcome.unwrap_or_else(|panic| match panic.downcast::<String>() {
-                            Ok(words) => format!("PANIC: {words}"),
-                            Err(_) => "PANIC".into(),
-                        });
-                    outcomes.lock().unwrap()[n] = outcome;
-                }
-            });
-        }
-    });
-    outcomes.into_inner().unwrap()
+    in_parallel(THREADS, all.len(), |i| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(&all[i])));
+        outcome.unwrap_or_else(|panic| match panic.downcast::<String>() {
+            Ok(words) => format!("PANIC: {words}"),
+            Err(_) => "PANIC".into(),
+        })
+    })
 }
 
 /// A line for each scene, call and errno, with all moments at which the same happened.
@@ -249,26 +248,31 @@ fn compare(happened: &str, wanted: impl Fn(&str) -> bool) {
 // ---------------------------------------------------------------- scenes
 
 fn start(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, &[]).args(["echo", "0"]), fault, &log)
+    start_with(fault, "", &["echo", "0"])
 }
 
 /// The call has no place in old kernels, nor for every file.
-pub const NO_PWRITEV2: &[&str] = &["-e", "inject=pwritev2:error=EOPNOTSUPP"];
+pub const NO_PWRITEV2: &str = "-e inject=pwritev2:error=EOPNOTSUPP";
 
 fn start_no_pwritev2(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, NO_PWRITEV2).args(["echo", "0"]), fault, &log)
+    start_with(fault, NO_PWRITEV2, &["echo", "0"])
 }
 
 fn start_one_address(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, &[]).args(["-b", "127.0.0.1", "echo", "0"]), fault, &log)
+    start_with(fault, "", &["-b", "127.0.0.1", "echo", "0"])
 }
 
 fn start_shared_port(fault: &Fault) -> String {
+    start_with(fault, "", &["-r", "echo", "0"])
+}
+
+fn start_as_a_user(fault: &Fault) -> String {
+    start_with(fault, "", &["-u", "65534", "echo", "0"])
+}
+
+fn start_with(fault: &Fault, more: &str, args: &[&str]) -> String {
     let log = scratch("strace");
-    begin(strace_forkline(fault, &log, &[]).args(["-r", "echo", "0"]), fault, &log)
+    begin(strace_forkline(fault, &log, more).args(args), fault, &log)
 }
 
 /// A service manager waits for word.
@@ -279,41 +283,26 @@ fn start_notified(fault: &Fault) -> String {
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let _manager = UnixDatagram::bind_addr(&address).expect("bind");
     let log = scratch("strace");
-    let mut command = strace_forkline(fault, &log, &[]);
+    let mut command = strace_forkline(fault, &log, "");
     begin(command.env("NOTIFY_SOCKET", format!("@{name}")).args(["echo", "0"]), fault, &log)
-}
-
-fn start_as_a_user(fault: &Fault) -> String {
-    let log = scratch("strace");
-    begin(strace_forkline(fault, &log, &[]).args(["-u", "65534", "echo", "0"]), fault, &log)
 }
 
 fn start_activated(fault: &Fault) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let listenfd = listener.as_raw_fd();
     let log = scratch("strace");
-    let traced = strace_forkline(fault, &log, &[]);
+    let traced = strace_forkline(fault, &log, "");
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec strace \"$@\"", "sh"]);
-    // SAFETY: both calls are async-signal-safe. A dup2 alone would leave a 3 as
-    // it is, to be closed by exec.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(libc::dup(listenfd), 3) {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        });
-    }
+    hand_over(&mut command, listenfd);
     begin(command.args(traced.get_args()).arg("echo"), fault, &log)
 }
 
 /// forkline under strace; with -D the process that is started becomes forkline.
-pub fn strace_forkline(fault: &Fault, log: &Scratch, more: &[&str]) -> Command {
-    let mut command = Command::new("strace");
-    command
-        .arg("-D")
-        .args(options(fault.call, &fault.how(), log))
-        .args(more)
-        .arg(env!("CARGO_BIN_EXE_forkline"));
+pub fn strace_forkline(fault: &Fault, log: &Scratch, more: &str) -> Command {
+    let options = format!("-D {} {more}", tampering(fault.call, &fault.how()));
+    let mut command = strace(log, options.trim_end());
+    command.args(command_line(&[]));
     command
 }
 
@@ -323,8 +312,7 @@ fn begin(command: &mut Command, fault: &Fault, log: &Scratch) -> String {
 
 /// Starts the server, which ends or is ready after its fault.
 pub fn launch(command: &mut Command, fault: &Fault, log: &Scratch) -> Server {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Server::launch(command);
+    let mut server = Server::launch(piped(command));
     wait_for("it ends, or is ready after its fault", || {
         if injected(fault.call, log) {
             let unsaid = fault.call == "write";
@@ -338,17 +326,17 @@ pub fn launch(command: &mut Command, fault: &Fault, log: &Scratch) -> Server {
 
 /// Connections, one after the other.
 fn parent(fault: &Fault) -> String {
-    connections(fault, &[])
+    connections(fault, "")
 }
 
 fn parent_no_pwritev2(fault: &Fault) -> String {
     connections(fault, NO_PWRITEV2)
 }
 
-fn connections(fault: &Fault, more: &[&str]) -> String {
+fn connections(fault: &Fault, more: &str) -> String {
     let verbose = matches!(fault.call, "pwritev2" | "ppoll" | "write");
     let server = Server::start(&[if verbose { "-v" } else { "-q" }, "-c", "2", "echo", "0"]);
-    let strace = Strace::attach(server.pid, fault, more);
+    let strace = fault.attach(server.pid, more);
     let mut endings = Vec::new();
     strace.until_injected(|| endings.push(converse(&server)));
     if verbose {
@@ -364,7 +352,7 @@ fn connections(fault: &Fault, more: &[&str]) -> String {
 fn parent_at_the_cap(fault: &Fault) -> String {
     let server = Server::start(&["-q", "-c", "2", "echo", "0"]);
     let (idle, mut client) = (ask(&server), ask(&server));
-    let strace = Strace::attach(server.pid, fault, &[]);
+    let strace = fault.attach(server.pid, "");
     strace.until_injected(|| {
         assert_eq!(receive(&client, LINE.len()), LINE);
         client = ask(&server);
@@ -377,13 +365,13 @@ fn parent_at_the_cap(fault: &Fault) -> String {
 /// accept fails for want of descriptors.
 fn parent_in_want(fault: &Fault) -> String {
     let server = Server::start(&["-q", "-c", "2", "echo", "0"]);
-    wait_for("it waits", || state(server.pid) == 'S');
+    wait_for("it waits", || accepts(server.pid));
     let before = no_more_descriptors(server.pid);
     // The accept that waits already has a descriptor.
     assert_eq!(converse(&server), Ending::Answered);
     let client = ask(&server);
     server.stderr.wait_for("EMFILE");
-    let strace = Strace::attach(server.pid, fault, &[]);
+    let strace = fault.attach(server.pid, "");
     strace.until_injected(|| {
         server.signal(libc::SIGCHLD); // it ends the pause between two attempts
         wait_for("it pauses", || state(server.pid) == 'S');
@@ -396,28 +384,28 @@ fn parent_in_want(fault: &Fault) -> String {
 
 /// One client, line after line.
 fn child(fault: &Fault) -> String {
-    one_client(fault, &[])
+    one_client(fault, "")
 }
 
 fn child_in_a_fault(fault: &Fault) -> String {
-    one_client(fault, &["-e", "inject=recvfrom:error=ENOTCONN:when=1"])
+    one_client(fault, "-e inject=recvfrom:error=ENOTCONN:when=1")
 }
 
 fn child_at_the_idle_limit(fault: &Fault) -> String {
-    one_client(fault, &["-e", "inject=recvfrom:error=EAGAIN:when=1"])
+    one_client(fault, "-e inject=recvfrom:error=EAGAIN:when=1")
 }
 
 fn child_stdout_full(fault: &Fault) -> String {
-    one_client(fault, &["-e", "inject=write:error=EAGAIN:when=1"])
+    one_client(fault, "-e inject=write:error=EAGAIN:when=1")
 }
 
-fn one_client(fault: &Fault, more: &[&str]) -> String {
+fn one_client(fault: &Fault, more: &str) -> String {
     let server = Server::start(&["echo", "0"]);
     let mut client = ask(&server);
     assert_eq!(receive(&client, LINE.len()), LINE);
     let child = server.wait_for_children(1)[0];
-    wait_for("the child waits for a line", || state(child) == 'S');
-    let strace = Strace::attach(child, fault, more);
+    wait_for("the child waits for a line", || calls(child, libc::SYS_recvfrom));
+    let strace = fault.attach(child, more);
     match fault.call {
         "shutdown" => kill(child as i32, libc::SIGTERM),
         "close" => client.shutdown(Shutdown::Write).expect("shutdown"),
@@ -455,7 +443,7 @@ fn child_told_to_end(fault: &Fault) -> String {
     let server = Server::start(&["-q", "echo", "0"]);
     let (client, text) = client_with_much_to_take(&server);
     let child = server.wait_for_children(1)[0];
-    let strace = Strace::attach(child, fault, &[]);
+    let strace = fault.attach(child, "");
     kill(child as i32, libc::SIGTERM);
     strace.until_injected(|| ());
     let ending = match receive_all(&client) {
@@ -469,7 +457,7 @@ fn child_told_to_end(fault: &Fault) -> String {
 /// A child from its first instruction on, so the parent too.
 fn new_child(fault: &Fault) -> String {
     let server = Server::start(&["-v", "-t", "60", "echo", "0"]);
-    let strace = Strace::attach(server.pid, fault, &["-f"]);
+    let strace = fault.attach(server.pid, "-f");
     let mut endings = Vec::new();
     strace.until_injected(|| endings.push(converse(&server)));
     drop(strace);
@@ -485,7 +473,7 @@ fn drain(fault: &Fault) -> String {
     let n = fault.when.max(3) as usize;
     let clients: Vec<TcpStream> = (0..n).map(|_| half_a_line(&server)).collect();
     server.wait_for_children(n);
-    let strace = Strace::attach(server.pid, fault, &[]);
+    let strace = fault.attach(server.pid, "");
     server.signal(libc::SIGTERM);
     if fault.call == "kill" {
         // Who was not told stays until another signal comes.
@@ -503,7 +491,7 @@ fn drain_stopped(fault: &Fault) -> String {
     let client = half_a_line(&server);
     let child = server.wait_for_children(1)[0];
     stop(child);
-    let strace = Strace::attach(server.pid, fault, &[]);
+    let strace = fault.attach(server.pid, "");
     server.signal(libc::SIGTERM);
     strace.until_injected(|| {
         wait_for("it waits for a signal", || state(server.pid) == 'S');
@@ -518,7 +506,7 @@ fn reset_stopped(fault: &Fault) -> String {
     let server = Server::start(&["-g", "0", "-v", "echo", "0"]);
     let client = half_a_line(&server);
     stop(server.wait_for_children(1)[0]);
-    let strace = Strace::attach(server.pid, fault, &[]);
+    let strace = fault.attach(server.pid, "");
     server.signal(libc::SIGTERM);
     let outcome = conclude_drain(server, vec![client]);
     assert!(strace.injected());
@@ -658,104 +646,4 @@ pub fn without(keys: &[&str], line: &str) -> String {
     let line = line.strip_prefix("forkline: ").unwrap_or(line);
     let words = line.split(' ').filter(|word| !keys.iter().any(|key| word.starts_with(key)));
     words.collect::<Vec<_>>().join(" ")
-}
-
-// ---------------------------------------------------------------- strace
-
-/// A running strace, which ends when it is dropped; whom it traces goes on.
-pub struct Strace {
-    process: Child,
-    /// The call that it tampers with.
-    call: &'static str,
-    pub log: Scratch,
-}
-
-impl Strace {
-    /// Makes calls of a process fail.
-    pub fn attach(pid: u32, fault: &Fault, more: &[&str]) -> Strace {
-        Strace::tamper(pid, fault.call, &fault.how(), more)
-    }
-
-    /// The same, or something else that strace's `inject` can do.
-    pub fn tamper(pid: u32, call: &'static str, how: &str, more: &[&str]) -> Strace {
-        let log = scratch("strace");
-        let mut command = Command::new("strace");
-        command.args(["-p", &pid.to_string()]).args(more).args(options(call, how, &log));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut process = command.spawn().expect("strace");
-        let stderr = Collected::from(process.stderr.take());
-        wait_for("strace is attached", || {
-            let (ended, words) = (stderr.ended(), stderr.text());
-            assert!(!ended || words.contains("attached"), "{words}");
-            words.contains("attached")
-        });
-        Strace { process, call, log }
-    }
-
-    pub fn injected(&self) -> bool {
-        self.has_failed(self.call)
-    }
-
-    pub fn has_failed(&self, call: &str) -> bool {
-        injected(call, &self.log)
-    }
-
-    /// Acts until the fault has been met.
-    pub fn until_injected(&self, mut act: impl FnMut()) {
-        wait_for(&format!("{} fails", self.call), || {
-            let injected = self.injected();
-            if !injected {
-                act();
-            }
-            injected
-        });
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        kill(self.process.id() as i32, libc::SIGTERM);
-        let _ = self.process.wait();
-    }
-}
-
-impl Fault {
-    fn how(&self) -> String {
-        let plus = if self.for_ever { "+" } else { "" };
-        format!("error={}:when={}{plus}", self.errno, self.when)
-    }
-}
-
-fn options(call: &str, how: &str, log: &Scratch) -> Vec<String> {
-    let inject = format!("inject={call}:{how}");
-    // Only what is traced can fail: these, too, fail beside others.
-    let trace = format!(
-        "trace={call},accept,recvfrom,sendto,write,pwritev2,ppoll,getsockopt,ioctl,wait4,kill"
-    );
-    let log = log.to_str().unwrap();
-    ["-o", log, "-e", "signal=none", "-e", &trace, "-e", &inject].map(String::from).to_vec()
-}
-
-/// Whether strace's log has a failure of this call.
-fn injected(call: &str, log: &Scratch) -> bool {
-    let log = fs::read_to_string(&**log).unwrap_or_default();
-    let is_the_call = |line: &str| {
-        let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.any(|word| word == call)
-    };
-    log.lines().any(|line| line.ends_with("(INJECTED)") && is_the_call(line))
-}
-
-/// Whether strace may attach to a server; says `skipped:` when it may not.
-pub fn may_attach() -> bool {
-    let server = Server::start(&["echo", "0"]);
-    let mut strace = Command::new("strace");
-    strace.args(["-p", &server.pid.to_string()]).stderr(Stdio::piped());
-    let strace = Server::launch(&mut strace);
-    let may = || strace.stderr.text().contains("attached");
-    wait_for("strace attaches or ends", || may() || strace.stderr.ended());
-    if !may() {
-        skipped(strace.stderr.text().trim());
-    }
-    may()
 }

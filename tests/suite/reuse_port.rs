@@ -1,10 +1,9 @@
 //! Several servers on one port: `-r`.
 
 use crate::common::*;
-use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
@@ -41,7 +40,7 @@ fn without_it_a_second_server_is_refused() {
                 continue;
             }
             let output = run(&mut forkline(second));
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let said = text(&output.stderr);
             assert!(said.contains(" EADDRINUSE ") && output.status.code() == Some(1), "{said}");
         }
         assert_eq!(exchange(server.connect(), LINE), LINE);
@@ -70,8 +69,7 @@ fn each_has_its_processor() {
     let pinned = |processor: usize, port: &str| {
         let mut taskset = Command::new("taskset");
         taskset.args(["-c", &processor.to_string()]).args(command_line(&["-r", "echo", port]));
-        taskset.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Server::spawn(&mut taskset)
+        Server::spawn(piped(&mut taskset))
     };
     let one = pinned(first, "0");
     let other = pinned(second, &one.port.to_string());
@@ -79,8 +77,7 @@ fn each_has_its_processor() {
     let _clients = both_serve(&servers);
     for (server, processor) in servers.iter().zip([first, second]) {
         for pid in server.children().into_iter().chain([server.pid]) {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-            assert!(status.contains(&format!("\nCpus_allowed_list:\t{processor}\n")), "{status}");
+            assert_eq!(status(pid, "Cpus_allowed_list"), processor.to_string());
         }
     }
 }

@@ -3,8 +3,7 @@
 use crate::common::*;
 use fastrand::Rng;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 const ECHO_LIMIT: usize = 1023; // MAXN - 1
@@ -13,7 +12,7 @@ const ROT13_LIMIT: usize = 4096; // MAX_LINE
 const ROT13_C_HOLDS: usize = 4097;
 
 /// On both sides of every length at which something changes: the services'
-/// limits, the C's buffer, forkline's of 128 KiB.
+/// limits, the buffer of the C's reader, and some long ones.
 const LENGTHS: [usize; 16] = [
     0, 1, 1022, 1023, 1024, 1025, 4095, 4096, 4097, 4098, 8191, 8192, 8193, 131_071, 131_072,
     131_073,
@@ -178,7 +177,7 @@ fn rot13_streams_are_as_in_the_c() {
 // ---------------------------------------------------------------- limits
 
 #[test]
-fn lines_of_every_length_around_a_limit() {
+fn lines_around_each_limit_are_answered_as_in_the_c() {
     for (service, expected) in [("echo", <[u8]>::to_vec as fn(&[u8]) -> _), ("rot13", rot13)] {
         let server = Server::start(&[service, "0"]);
         let c = Server::start_c(service);
@@ -198,7 +197,7 @@ fn lines_of_every_length_around_a_limit() {
 }
 
 #[test]
-fn every_byte_value() {
+fn every_byte_comes_back_and_letters_alone_are_rotated() {
     let all: Vec<u8> = (0..=255).collect();
     let echo = Server::start(&["echo", "0"]);
     let answer = exchange(echo.connect(), &all);
@@ -284,124 +283,4 @@ fn rot13_sends_an_unfinished_last_line() {
     let c = Server::start_c("rot13");
     assert_eq!(exchange(server.connect(), b"one\nlast"), b"bar\nynfg");
     assert_eq!(exchange(c.connect(), b"one\nlast"), b"bar\n");
-}
-
-#[test]
-fn one_server_for_both_address_families() {
-    if TcpListener::bind("[::1]:0").is_err() {
-        return skipped("no IPv6 here");
-    }
-    for service in ["echo", "rot13"] {
-        let server = Server::start(&[service, "0"]);
-        assert!(server.stderr.text().contains(&format!(" listening on [::]:{}\n", server.port)));
-        for address in ["127.0.0.1", "::1"] {
-            assert_eq!(exchange(connect((address, server.port)), b"123\n"), b"123\n");
-        }
-        let c = Server::start_c(service);
-        assert_eq!(exchange(c.connect(), b"123\n"), b"123\n");
-        assert!(TcpStream::connect(("::1", c.port)).is_err(), "the C serves IPv4 alone");
-    }
-}
-
-/// Breaks off in every way, which makes four children end: reset while the
-/// child waits for more; reset and close while it is blocked sending what the
-/// client does not read; half-close and reset before it sends, which makes send
-/// fail with EPIPE.
-fn break_off(server: &Server) {
-    let mut idle = server.connect();
-    idle.write_all(b"one\nhalf").unwrap();
-    receive(&idle, 4);
-    reset(idle);
-
-    for end in [reset, drop] {
-        let mut stream = server.connect();
-        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        let lines = b"0123456789abcde\n".repeat(4096);
-        let full = (0..4096).any(|_| stream.write_all(&lines).is_err());
-        assert!(full, "the server took 256 MiB unread");
-        end(stream);
-    }
-
-    let others = server.children();
-    let mut stream = server.connect();
-    let mut child = 0;
-    wait_for("its child", || {
-        child = server.children().into_iter().find(|pid| !others.contains(pid)).unwrap_or(0);
-        child != 0
-    });
-    kill(child as i32, libc::SIGSTOP);
-    wait_for("it has stopped", || matches!(stat(child), Some(('T' | 't', _))));
-    stream.write_all(b"late\n").unwrap();
-    reset_unseen(stream, child);
-    kill(child as i32, libc::SIGCONT);
-}
-
-#[test]
-fn a_broken_connection_ends_alone_and_quietly() {
-    for service in ["echo", "rot13"] {
-        let server = Server::start(&["-q", service, "0"]);
-        let mut other = server.connect();
-        break_off(&server);
-        server.wait_for_children(1);
-        other.write_all(b"123\n").unwrap();
-        assert_eq!(receive(&other, 4), b"123\n");
-        assert_eq!(exchange(server.connect(), b"123\n"), b"123\n");
-        let stderr = server.stop().1;
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    }
-}
-
-/// How the children of `break_off` ended, as strace tells it.
-fn ends_of_children(command: &Command) -> String {
-    let log = scratch("strace");
-    let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-e", "trace=none", "-e", "signal=pipe", "-o"]).arg(&*log);
-    strace.arg(command.get_program()).args(command.get_args());
-    strace.stdout(Stdio::null()).stderr(Stdio::null());
-    let server = Server::spawn(&mut strace);
-    break_off(&server);
-    let mut text = String::new();
-    wait_for("four children have ended", || {
-        text = std::fs::read_to_string(&*log).unwrap();
-        text.matches("+++").count() == 2 * 4
-    });
-    text
-}
-
-#[test]
-fn a_broken_connection_does_not_kill_the_child() {
-    if !tool("strace") {
-        return;
-    }
-    for service in ["echo", "rot13"] {
-        let ends = ends_of_children(&forkline(&["-q", service, "0"]));
-        // What a child meets first depends on when it looks.
-        let status = |errno: i32| ends.matches(&format!("exited with {errno} ")).count();
-        let exits: usize = [0, libc::ECONNRESET, libc::EPIPE].map(status).iter().sum();
-        assert_eq!(exits, 4, "{ends}");
-    }
-    let mut c = Command::new(compiled("echo"));
-    let ends = ends_of_children(c.arg("0"));
-    assert!(ends.contains("killed by SIGPIPE"), "the C: {ends}");
-}
-
-/// A stopped process's send returns with what it has sent so far.
-#[test]
-fn a_send_cut_short_by_a_signal_is_continued() {
-    for (service, expected) in [("echo", <[u8]>::to_vec as fn(&[u8]) -> _), ("rot13", rot13)] {
-        let server = Server::start(&["-q", service, "0"]);
-        let stream = server.connect();
-        let child = server.wait_for_children(1)[0];
-        let bytes: Vec<u8> =
-            (0..2_000_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
-
-        let sent = fill(&stream, child, &bytes);
-        assert!(sent < bytes.len(), "the server took all unread");
-        stop(child);
-        kill(child as i32, libc::SIGCHLD);
-        kill(child as i32, libc::SIGCONT);
-
-        let answer = exchange(stream, &bytes[sent..]);
-        assert_same(&answer, &expected(&bytes), service);
-    }
 }

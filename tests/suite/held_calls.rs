@@ -3,7 +3,7 @@
 //! `delay_exit`), and in the meantime the parent gets SIGTERM or SIGKILL.
 
 use crate::common::*;
-use crate::faults::{Strace, may_attach, run_all};
+use crate::faults::run_all;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
@@ -54,9 +54,9 @@ fn hold(
     delay: u32,
 ) -> Held {
     let server = Server::start(&["-v", "-t", "60", "echo", "0"]);
-    wait_for("it accepts", || calls(server.pid, libc::SYS_accept));
+    wait_for("it accepts", || accepts(server.pid));
     let how = format!("delay_{side}={delay}:when={when}");
-    let strace = Strace::tamper(server.pid, call, &how, if who == Child { &["-f"] } else { &[] });
+    let strace = Strace::attach(server.pid, call, &how, if who == Child { "-f" } else { "" });
     let client = ask(&server);
     let (mut child, mut samples) = (None, 0);
     wait_for("it is held, or was", || {
@@ -78,7 +78,7 @@ fn hold(
 
 /// Holds a process at each of these moments, before and after the call.
 fn at_all_moments(wanted: impl Fn(Who) -> bool, act: impl Fn(Held) + Sync) {
-    if !tool("strace") || !ipv6() || !may_attach() {
+    if !may_attach() {
         return;
     }
     let moments = MOMENTS.iter().filter(|moment| wanted(moment.0));
@@ -99,7 +99,7 @@ fn at_all_moments(wanted: impl Fn(Who) -> bool, act: impl Fn(Held) + Sync) {
 }
 
 #[test]
-fn sigterm_while_a_child_begins() {
+fn sigterm_while_a_child_begins_loses_no_answer() {
     at_all_moments(
         |_| true,
         |Held { mut server, client, strace: _strace }| {
@@ -121,7 +121,7 @@ fn sigterm_while_a_child_begins() {
 }
 
 #[test]
-fn sigkill_while_a_child_begins() {
+fn sigkill_while_a_child_begins_frees_the_port() {
     at_all_moments(
         |who| who == Child,
         |Held { mut server, client, strace: _strace }| {
@@ -143,7 +143,7 @@ fn sigkill_while_a_child_begins() {
 /// for somebody who will not accept them. Then they are reset.
 #[test]
 fn a_child_that_has_not_closed_the_listening_socket_keeps_the_port() {
-    if !tool("strace") || !ipv6() || !may_attach() {
+    if !may_attach() {
         return;
     }
     let Held { mut server, client, strace } = hold(&MOMENTS[5], "enter", LONG);
@@ -153,7 +153,7 @@ fn a_child_that_has_not_closed_the_listening_socket_keeps_the_port() {
     assert!(listens(child));
     let port = server.port.to_string();
     let second = run(&mut forkline(&["echo", &port]));
-    let words = String::from_utf8_lossy(&second.stderr);
+    let words = text(&second.stderr);
     assert!(words.contains("EADDRINUSE"), "{words}");
     let in_vain = ask(&server);
     drop(strace);

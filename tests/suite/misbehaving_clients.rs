@@ -1,16 +1,16 @@
 //! Clients that are slow, silent or gone: each costs its own child, nobody else.
 
 use crate::common::*;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
 const SERVICES: [&str; 2] = ["echo", "rot13"];
 
 #[test]
-fn one_byte_at_a_time() {
+fn single_bytes_are_answered_at_their_newline() {
     let text = b"\nOne byte.\n\0\r\nThe end";
     for service in SERVICES {
         let server = Server::start(&[service, "0"]);
@@ -63,7 +63,8 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
     for service in SERVICES {
         let server = Server::start(&["-q", service, "0"]);
         for (moment, act) in moments {
-            for settled in [false, true] {
+            // A close with answers unread is a reset, too.
+            for (settled, end) in [(false, reset as fn(_)), (true, reset), (true, drop)] {
                 let client = server.connect();
                 act(&server, &client, &lines);
                 if settled {
@@ -71,7 +72,7 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
                         server.children().into_iter().all(|child| at_rest(child).is_some())
                     });
                 }
-                reset(client);
+                end(client);
                 wait_for(&format!("the child ends after a reset {moment}"), || {
                     server.children().is_empty()
                 });
@@ -82,13 +83,15 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
 }
 
 #[test]
-fn resets_at_random_moments() {
+fn resets_at_random_moments_disturb_nobody() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     for service in SERVICES {
         let server = Server::start(&["-q", service, "0"]);
+        let bystander = server.connect();
         for _ in 0..500 {
+            assert_eq!(say(&bystander, b"123\n"), b"123\n");
             let client = server.connect();
             for _ in 0..random.usize(0..4) {
                 let bytes: Vec<u8> = (0..random.usize(0..3000)).map(|_| random.u8(..)).collect();
@@ -102,6 +105,7 @@ fn resets_at_random_moments() {
                 _ => reset(client),
             }
         }
+        drop(bystander);
         is_undisturbed(&server);
     }
 }
@@ -129,12 +133,16 @@ fn a_client_that_does_not_read_blocks_its_child_and_loses_nothing() {
         let server = Server::start(&["-q", service, "0"]);
         let mut client = server.connect();
         let child = server.wait_for_children(1)[0];
-        let lines = [&b"Megabytes of lines that nobody reads. ".repeat(20), &b"\n"[..]].concat();
-        let lines = lines.repeat(1000);
+        let line = |n: usize| format!("line {n} of the megabytes that nobody reads\n").into_bytes();
+        let lines: Vec<u8> = (0..20_000).flat_map(line).collect();
         let sent = fill(&client, child, &lines);
         assert!(sent > 1 << 20, "blocked after only {sent} bytes");
         stays_at_rest(child);
 
+        // A stopped process's send returns with what it has sent so far.
+        stop(child);
+        kill(child as i32, libc::SIGCHLD);
+        kill(child as i32, libc::SIGCONT);
         let reader = client.try_clone().expect("clone");
         let got = thread::scope(|scope| {
             let reading = scope.spawn(|| read_while_signals_cut_sends_short(&reader, child));
@@ -171,8 +179,24 @@ fn silence_costs_no_time() {
     stays_at_rest(server.pid);
 }
 
+/// An urgent byte is a part of the line (RFC 6093). Else it would vanish, and the line
+/// with it if it is the newline.
 #[test]
-fn disconnects_before_the_first_byte() {
+fn urgent_data_is_answered_in_its_place() {
+    for lines in [[b"abc", b"!", b"def\n"], [b"abc", b"\n", b"def\n"]] as [[&[u8]; 3]; 2] {
+        let server = Server::start(&["-q", "echo", "0"]);
+        let mut client = server.connect();
+        client.write_all(lines[0]).expect("send");
+        // SAFETY: one byte.
+        let sent =
+            unsafe { libc::send(client.as_raw_fd(), lines[1].as_ptr().cast(), 1, libc::MSG_OOB) };
+        assert_eq!(sent, 1);
+        assert_eq!(exchange(client, lines[2]), lines.concat());
+    }
+}
+
+#[test]
+fn clients_that_say_nothing_leave_nothing_behind() {
     let server = Server::start(&["echo", "0"]);
     for _ in 0..100 {
         drop(server.connect());
@@ -226,13 +250,8 @@ fn send(mut client: &TcpStream, bytes: &[u8]) {
 /// Processor time used (in clock ticks, proc(5)) and how often it has gone to
 /// sleep, of a process that sleeps now.
 fn at_rest(pid: u32) -> Option<(u64, u64)> {
-    let switches = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let switches = switches.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
-    let switches = switches.split_whitespace().nth(1)?.parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
-    let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
-    (fields[0] == "S").then_some((ticks, switches))
+    let switches = status(pid, "voluntary_ctxt_switches").parse().ok()?;
+    (state(pid) == 'S').then_some((ticks(pid)[0], switches))
 }
 
 fn comes_to_rest(pid: u32) -> (u64, u64) {

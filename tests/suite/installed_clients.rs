@@ -22,7 +22,7 @@ fn socat() {
 #[test]
 fn netcat() {
     let Some(help) = tool("nc").then(|| run(Command::new("nc").arg("-h"))) else { return };
-    if !String::from_utf8_lossy(&help.stderr).contains("OpenBSD") {
+    if !text(&help.stderr).contains("OpenBSD") {
         return skipped("nc is not OpenBSD's");
     }
     talk("nc", r#"printf %s "$TEXT" | nc -N "$HOST" "$PORT""#);
@@ -75,7 +75,7 @@ fn talk(client: &str, script: &str) -> Option<Server> {
             bash.args(["-c", script]).env("HOST", host).env("PORT", server.port.to_string());
             bash.env("URL", format!("{url}:{}", server.port)).env("TEXT", "Way out\nHello...\n");
             let output = run(&mut bash);
-            let got = String::from_utf8_lossy(&output.stdout);
+            let got = text(&output.stdout);
             assert_eq!(got, answer, "{client} {host}: {output:?}");
             server.wait_for_children(0);
         }

@@ -120,7 +120,7 @@ fn verdict_part(comparison: &Comparison) -> String {
     for side in &comparison.sides {
         let _ = write!(html, "<tr><th>{} <br>{}", side.service, code(&side.path_name()));
         if !side.called.is_empty() {
-            let _ = write!(html, "<br><span class=called>called as: {}</span>", code(&side.called));
+            let _ = write!(html, "<span class=called>called as: {}</span>", code(&side.called));
         }
         for cell in verdict::cells(side) {
             html += &cell_html(&cell);

@@ -58,13 +58,17 @@ const RULES: &[(c_long, &[Argument])] = &[
     // A message, where the file's position is. A child could write over others.
     (SYS_pwritev2, &[(2 * 3, &[-1]), (2 * 3 + 1, &[-1]), (2 * 5, &[RWF_NOWAIT])]),
     // A wait, a signal.
-    (SYS_clock_gettime, &[(0, &[CLOCK_MONOTONIC_COARSE])]),
+    (SYS_clock_gettime, &[(0, &[CLOCK_MONOTONIC])]),
     (SYS_ppoll, &[]),
     (SYS_getpid, &[]),
     // The end of a connection.
-    (SYS_setsockopt, &[(2, &[SOL_SOCKET]), (2 * 2, &[SO_LINGER, SO_RCVTIMEO, SO_SNDTIMEO])]),
+    (
+        SYS_setsockopt,
+        &[(2, &[SOL_SOCKET]), (2 * 2, &[SO_LINGER, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO])],
+    ),
     (SYS_getsockopt, &[(2, &[IPPROTO_TCP]), (2 * 2, &[TCP_INFO])]),
-    (SYS_shutdown, &[(2, &[SHUT_RD])]),
+    // SIGALRM only. The old value is not asked for.
+    (SYS_setitimer, &[(0, &[ITIMER_REAL]), (2 * 2, &[0])]),
     // The drain: one process at a time, never all.
     (SYS_kill, &[(0, &[]), (2, &[SIGTERM, SIGQUIT, SIGKILL, SIGCONT])]),
     // Not a call: the number that a debugger sets to cancel a call.

@@ -22,13 +22,19 @@ pub enum Kind {
 /// suppressed since.
 static LIMITS: [Global<(u64, u32)>; 5] = [const { Global::new((0, 0)) }; _];
 
+/// Whether no message of this kind was logged within the last second.
+pub fn may_log(kind: Kind) -> bool {
+    let (last_logged, _) = LIMITS[kind as usize].get();
+    last_logged == 0 || milliseconds().wrapping_sub(last_logged) >= 1000
+}
+
 /// If a message of this kind may be logged now: how many were suppressed since the
 /// last one.
 fn permit(kind: Kind) -> Option<u32> {
-    let limit = &LIMITS[kind as usize];
-    let (now, (last_logged, suppressed)) = (milliseconds(), limit.get());
-    let permitted = last_logged == 0 || now.wrapping_sub(last_logged) >= 1000;
-    limit.set(if permitted { (now, 0) } else { (last_logged, suppressed.wrapping_add(1)) });
+    let (permitted, limit) = (may_log(kind), &LIMITS[kind as usize]);
+    let (last_logged, suppressed) = limit.get();
+    let more = (last_logged, suppressed.wrapping_add(1));
+    limit.set(if permitted { (milliseconds(), 0) } else { more });
     permitted.then_some(suppressed)
 }
 

@@ -17,13 +17,15 @@ pub struct Broken {
 
 enum Tried {
     Parent(&'static [Event]),
+    /// The same with many children.
+    Many(&'static [Event]),
     Child(Event),
 }
 
 pub const BROKEN: &[Broken] = &[
     // A signal between the look at the flag and the call is lost.
     Broken {
-        name: "looks at a flag before accept, and leaves the listening socket open",
+        name: "looks at a flag before accept, and leaves the listening socket as it is",
         changes: &[
             (
                 "daemon/mod.rs",
@@ -33,8 +35,7 @@ pub const BROKEN: &[Broken] = &[
                     false => sys::accept(listenfd, &TABLE.client),
                 })",
             ),
-            ("daemon/end.rs", "sys::close(listenfd);", "let _ = listenfd;"),
-            ("sys/signal.rs", "libc::SA_RESTART | ", ""),
+            ("daemon/end.rs", "sys::fd(LISTENFD.get())", "sys::fd(0)"),
         ],
         tried: Tried::Parent(&[Event::Term]),
     },
@@ -49,6 +50,12 @@ pub const BROKEN: &[Broken] = &[
         name: "reaps one child for each signal",
         changes: &[("main.rs", "while waitpid() > 0 {}", "waitpid();")],
         tried: Tried::Parent(&[Event::Child, Event::Foreign]),
+    },
+    // The newest of many children are asked, and nobody asks the others.
+    Broken {
+        name: "asks only the newest of many children",
+        changes: &[("daemon/reap.rs", "    ask(usize::MAX);\n    while reap(None) > 0 {}\n", "")],
+        tried: Tried::Many(&[Event::Child]),
     },
     // A signal to a child that does not know its connection yet is lost.
     Broken {
@@ -73,6 +80,30 @@ pub const BROKEN: &[Broken] = &[
             ),
         ],
         tried: Tried::Child(Event::Term),
+    },
+    // A signal's limit for recv is replaced by the idle limit, which is longer.
+    Broken {
+        name: "sets a child's idle limit after it takes signals",
+        changes: &[
+            (
+                "daemon/connection.rs",
+                "pub fn begin(is_stopping: bool) {\n",
+                "pub fn begin(is_stopping: bool) {\n    sys::disable_sigaltstack();\n    \
+                 sys::sigmask(CHILD_BLOCKS);\n",
+            ),
+            (
+                "daemon/connection.rs",
+                "    sys::disable_sigaltstack();\n    sys::sigmask(CHILD_BLOCKS);\n}",
+                "}",
+            ),
+        ],
+        tried: Tried::Child(Event::Term),
+    },
+    // A client that is accepted after the signal is waited for until the grace time ends.
+    Broken {
+        name: "does not tell a child that it forks after the signal",
+        changes: &[("daemon/mod.rs", "begin(end::is_stopping())", "begin(false)")],
+        tried: Tried::Parent(&[Event::Term]),
     },
 ];
 
@@ -101,9 +132,10 @@ impl Broken {
     /// What must catch it.
     pub fn trial<'a>(&self, program: &'a Path) -> Box<dyn Trial + 'a> {
         match self.tried {
-            Tried::Parent(events) => {
+            Tried::Parent(events) | Tried::Many(events) => {
                 let (events, when) = (events.to_vec(), When::Together);
-                Box::new(Parent { program, events, when, room: true, broken: true })
+                let many = matches!(self.tried, Tried::Many(_));
+                Box::new(Parent { program, events, when, room: true, many, broken: true })
             }
             Tried::Child(event) => Box::new(Child { program, event, shut: false, broken: true }),
         }

@@ -114,7 +114,7 @@ mod filter {
         [fd, level as u64, name as u64, 0, len, 0]
     }
     const NOWAIT: u64 = RWF_NOWAIT as u64;
-    const COARSE: u64 = CLOCK_MONOTONIC_COARSE as u64;
+    const CLOCK: u64 = CLOCK_MONOTONIC as u64;
 
     /// Calls that an attacker would want, with arguments as they would be.
     const FATAL: &[(&str, c_long, [u64; 6])] = &[
@@ -157,7 +157,8 @@ mod filter {
         ("close_range", SYS_close_range, [3, u32::MAX as u64, 0, 0, 0, 0]),
         ("accept4", SYS_accept4, [3, 0, 0, 0, 0, 0]),
         ("futex", SYS_futex, [0, FUTEX_WAKE as u64, 1, 0, 0, 0]),
-        ("setitimer", SYS_setitimer, [ITIMER_REAL as u64, 0, 0, 0, 0, 0]),
+        ("setitimer of SIGPROF", SYS_setitimer, [ITIMER_PROF as u64, 0, 0, 0, 0, 0]),
+        ("setitimer that stores", SYS_setitimer, [ITIMER_REAL as u64, 0, 8, 0, 0, 0]),
         ("nanosleep", SYS_nanosleep, [0; 6]),
         ("rt_sigaction", SYS_rt_sigaction, [SIGTERM as u64, 0, 0, 8, 0, 0]),
         ("rt_sigtimedwait", SYS_rt_sigtimedwait, [0; 6]),
@@ -180,6 +181,7 @@ mod filter {
         ("ioctl of FIONBIO", SYS_ioctl, [4, FIONBIO, 0, 0, 0, 0]),
         ("ioctl of TIOCOUTQ", SYS_ioctl, [4, TIOCOUTQ, 0, 0, 0, 0]),
         ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
+        ("shutdown", SYS_shutdown, [4, SHUT_WR as u64, 0, 0, 0, 0]),
         ("sendto with an address", SYS_sendto, [4, 0, 0, 0, 0, 16]),
         // It would write over what others have written, also in a file for appending.
         ("pwritev2 that does not append", SYS_pwritev2, [2, 0, 0, 0, 0, 0x20]),
@@ -220,18 +222,19 @@ mod filter {
         ("close", SYS_close, [999, 0, 0, 0, 0, 0], -EBADF),
         ("wait4", SYS_wait4, [u64::MAX, 0, 0, 0, 0, 0], -ECHILD),
         ("sigaltstack", SYS_sigaltstack, [1, 0, 0, 0, 0, 0], -EFAULT),
-        ("clock_gettime", SYS_clock_gettime, [COARSE, 1, 0, 0, 0, 0], -EFAULT),
+        ("clock_gettime", SYS_clock_gettime, [CLOCK, 1, 0, 0, 0, 0], -EFAULT),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, u64::MAX, 0, NOWAIT], -EBADF),
         ("SO_LINGER", SYS_setsockopt, option(999, SOL_SOCKET, SO_LINGER, 8), -EBADF),
+        ("SO_SNDBUF", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDBUF, 4), -EBADF),
         ("SO_RCVTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_RCVTIMEO, 16), -EBADF),
         ("SO_SNDTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDTIMEO, 16), -EBADF),
         ("TCP_INFO", SYS_getsockopt, option(999, SOL_TCP, TCP_INFO, 0), -EBADF),
-        ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF),
         ("SIGTERM", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGKILL", SYS_kill, [i32::MAX as u64, SIGKILL as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGCONT", SYS_kill, [i32::MAX as u64, SIGCONT as u64, 0, 0, 0, 0], -ESRCH),
+        ("SIGALRM", SYS_setitimer, [ITIMER_REAL as u64, 1, 0, 0, 0, 0], -EFAULT),
         ("no call", -1, [0; 6], -ENOSYS),
     ];
 
@@ -248,8 +251,9 @@ mod filter {
         SYS_sigaltstack,
         SYS_ppoll,
         SYS_getpid,
+        SYS_setitimer,
         SYS_sendto,
-        SYS_shutdown,
+        SYS_setitimer,
     ];
 
     #[test]

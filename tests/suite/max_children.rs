@@ -54,6 +54,7 @@ fn twenty_thousand_connections_in_bursts_leave_nothing_behind() {
             }
             served = waiting;
         }
+        assert!(served.iter().all(|client| receive(client, LINE.len()) == LINE));
         drop(served);
         server.wait_for_children(0);
         footprint(server.pid)

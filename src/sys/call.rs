@@ -182,24 +182,43 @@ fn store_addr(number: c_long, fd: Fd, addr: &Cell<Sockaddr>) -> usize {
     unsafe { syscall(number, args) }
 }
 
-/// setsockopt(2), for an option that is an int or a structure of ints. An error
-/// is ignored, as in the C.
-pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
+/// setsockopt(2), for an option that is an int or a structure of ints; whether it
+/// succeeded. Mostly that is ignored, as in the C.
+#[inline(never)]
+pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> bool {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
     let (start, len) = (value.as_ptr() as usize, size_of_val(value));
     // SAFETY: the kernel reads `value`, whose size is given last.
-    unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
+    unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) == 0 }
 }
 
-/// Writes `text` unless that would block; whether all of it was written
-/// (pwritev2(2), RWF_NOWAIT).
-pub fn write_now(fd: Fd, text: &[u8]) -> bool {
+/// Limits how long a call on a socket waits: recv and accept with SO_RCVTIMEO, send with
+/// SO_SNDTIMEO (socket(7)). After that time it fails with EAGAIN.
+pub fn set_timeout(fd: Fd, option: c_int, seconds: u32, microseconds: u32) -> bool {
+    // Two 64-bit numbers, little-endian.
+    setsockopt(fd, libc::SOL_SOCKET, option, &[seconds, 0, microseconds, 0])
+}
+
+/// getsockopt(2), for an option of at most so many ints. What the kernel does not have
+/// stays as it is.
+pub fn getsockopt(fd: Fd, level: c_int, option: c_int, value: &mut [u32]) {
+    let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
+    let mut len = size_of_val(value);
+    let args = [fd, level, option, value.as_mut_ptr() as usize, &raw mut len as usize];
+    // SAFETY: the kernel writes at most `len` bytes of `value`, and `len`.
+    unsafe { syscall(libc::SYS_getsockopt, args) };
+}
+
+/// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
+/// RWF_NOWAIT).
+pub fn write_now(fd: Fd, text: &[u8]) -> usize {
     // The offset -1 means the current file position.
-    match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
-        Ok(n) => n == text.len(),
+    let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         // Not every file can tell whether it would block.
-        Err(_) => poll_out(fd, Some(&NOW)) && retry_on_intr(|| write(fd, text)) == Ok(text.len()),
-    }
+        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
+        written => written,
+    };
+    written.unwrap_or(0)
 }
 
 /// For `poll_out`: without waiting.
@@ -211,20 +230,30 @@ pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
     !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
 }
 
-/// Bytes that the peer has acknowledged, and whether it has more to acknowledge
-/// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
-pub fn acknowledged(fd: Fd) -> (u64, bool) {
+/// What TCP knows of a connection.
+pub struct TcpInfo {
+    /// Bytes that the peer has acknowledged, modulo 2^32.
+    pub acknowledged: u32,
+    /// Whether it has more to acknowledge.
+    pub has_more: bool,
+    /// No segment has come for as long as TCP waits for an acknowledgement before it sends
+    /// again (RFC 6298): as long as one takes to come that was lost at first.
+    pub is_silent: bool,
+}
+
+/// Asks for it (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator, the peer has
+/// acknowledged nothing, has nothing to acknowledge and is silent.
+pub fn tcp_info(fd: Fd) -> TcpInfo {
     // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
-    let mut info = [0u64; 19];
-    let mut len = size_of_val(&info);
-    let (fd, at, len_at) =
-        (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
-    let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
-    // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
-    unsafe { syscall(libc::SYS_getsockopt, args) };
-    // Word 15 is tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked
-    // and tcpi_notsent_bytes.
-    (info[15], (info[3] | info[18]) as u32 != 0)
+    let mut info = [0; 37];
+    getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
+    TcpInfo {
+        acknowledged: info[30], // tcpi_bytes_acked, the low half
+        // tcpi_unacked, tcpi_notsent_bytes; tcpi_state: a closed connection keeps them.
+        has_more: info[6] | info[36] != 0 && info[0] as u8 != 7,
+        // tcpi_last_data_recv, tcpi_last_ack_recv; tcpi_rto
+        is_silent: info[13].min(info[14]) >= info[2] / 1000,
+    }
 }
 
 /// Opens a terminal on standard error anew, for writes that do not block. Other
@@ -254,7 +283,7 @@ pub fn close_all_but(kept: Fd) {
 /// Milliseconds since an unknown moment (clock_gettime(2)).
 pub fn milliseconds() -> u64 {
     let mut now = [0u64; 2];
-    let clock = libc::CLOCK_MONOTONIC_COARSE as usize;
+    let clock = libc::CLOCK_MONOTONIC as usize;
     // SAFETY: the kernel writes a `struct timespec`: two words.
     unsafe { syscall(libc::SYS_clock_gettime, [clock, &raw mut now as usize]) };
     now[0] * 1000 + now[1] / 1_000_000
@@ -270,17 +299,20 @@ static LAST: u8 = 0;
 /// Lets children have the program and its memory below `end`, and nothing else: not
 /// the arguments and the environment, nor what lies from `end` on, nor the vdso, which
 /// may lie between the program and its memory on 64-bit Arm (madvise(2), MADV_DONTFORK).
-pub fn dont_fork_beyond(end: *const u8) {
+/// Returns whether that is so.
+pub fn dont_fork_beyond(end: *const u8) -> bool {
     let advise = |from: usize, to: usize, advice: c_int| {
-        // SAFETY: it changes no memory of this process, and its children use nothing
-        // else. It fails with ENOMEM where nothing is mapped, and does the rest.
-        unsafe { syscall(libc::SYS_madvise, [from, to - from, advice as usize]) };
+        let args = [from, to - from, advice as usize];
+        // SAFETY: it changes no memory of this process, and its children use nothing else.
+        let done = ret(unsafe { syscall(libc::SYS_madvise, args) });
+        // ENOMEM: somewhere nothing is mapped. The rest is done.
+        matches!(done, Ok(_) | Err(Errno::NOMEM))
     };
-    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK);
-    advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK);
+    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK)
+        & advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK)
+        & advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK)
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

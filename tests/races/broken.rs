@@ -2,6 +2,7 @@
 //! source with one piece changed. The trials must catch them.
 
 use super::trial::{Child, Event, Parent, Trial, When};
+use crate::common::write_if_changed;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,13 +17,15 @@ pub struct Broken {
 
 enum Tried {
     Parent(&'static [Event]),
+    /// The same with many children.
+    Many(&'static [Event]),
     Child(Event),
 }
 
 pub const BROKEN: &[Broken] = &[
     // A signal between the look at the flag and the call is lost.
     Broken {
-        name: "looks at a flag before accept, and leaves the listening socket open",
+        name: "looks at a flag before accept, and leaves the listening socket as it is",
         changes: &[
             (
                 "daemon/mod.rs",
@@ -32,8 +35,7 @@ pub const BROKEN: &[Broken] = &[
                     false => sys::accept(listenfd, &TABLE.client),
                 })",
             ),
-            ("daemon/end.rs", "sys::close(listenfd);", "let _ = listenfd;"),
-            ("sys/signal.rs", "libc::SA_RESTART | ", ""),
+            ("daemon/end.rs", "sys::fd(LISTENFD.get())", "sys::fd(0)"),
         ],
         tried: Tried::Parent(&[Event::Term]),
     },
@@ -48,6 +50,12 @@ pub const BROKEN: &[Broken] = &[
         name: "reaps one child for each signal",
         changes: &[("main.rs", "while waitpid() > 0 {}", "waitpid();")],
         tried: Tried::Parent(&[Event::Child, Event::Foreign]),
+    },
+    // The newest of many children are asked, and nobody asks the others.
+    Broken {
+        name: "asks only the newest of many children",
+        changes: &[("daemon/reap.rs", "    ask(usize::MAX);\n    while reap(None) > 0 {}\n", "")],
+        tried: Tried::Many(&[Event::Child]),
     },
     // A signal to a child that does not know its connection yet is lost.
     Broken {
@@ -73,6 +81,30 @@ pub const BROKEN: &[Broken] = &[
         ],
         tried: Tried::Child(Event::Term),
     },
+    // A signal's limit for recv is replaced by the idle limit, which is longer.
+    Broken {
+        name: "sets a child's idle limit after it takes signals",
+        changes: &[
+            (
+                "daemon/connection.rs",
+                "pub fn begin(is_stopping: bool) {\n",
+                "pub fn begin(is_stopping: bool) {\n    sys::disable_sigaltstack();\n    \
+                 sys::sigmask(CHILD_BLOCKS);\n",
+            ),
+            (
+                "daemon/connection.rs",
+                "    sys::disable_sigaltstack();\n    sys::sigmask(CHILD_BLOCKS);\n}",
+                "}",
+            ),
+        ],
+        tried: Tried::Child(Event::Term),
+    },
+    // A client that is accepted after the signal is waited for until the grace time ends.
+    Broken {
+        name: "does not tell a child that it forks after the signal",
+        changes: &[("daemon/mod.rs", "begin(end::is_stopping())", "begin(false)")],
+        tried: Tried::Parent(&[Event::Term]),
+    },
 ];
 
 impl Broken {
@@ -92,7 +124,7 @@ impl Broken {
                     assert_eq!(text.matches(from).count(), 1, "{from:?} in {}", name.display());
                     text = text.replace(from, with);
                 }
-                write(&to.join(name), &text);
+                write_if_changed(&to.join(name), &text);
             }
         }
     }
@@ -100,9 +132,10 @@ impl Broken {
     /// What must catch it.
     pub fn trial<'a>(&self, program: &'a Path) -> Box<dyn Trial + 'a> {
         match self.tried {
-            Tried::Parent(events) => {
+            Tried::Parent(events) | Tried::Many(events) => {
                 let (events, when) = (events.to_vec(), When::Together);
-                Box::new(Parent { program, events, when, room: true, broken: true })
+                let many = matches!(self.tried, Tried::Many(_));
+                Box::new(Parent { program, events, when, room: true, many, broken: true })
             }
             Tried::Child(event) => Box::new(Child { program, event, shut: false, broken: true }),
         }
@@ -114,14 +147,14 @@ pub fn build() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken");
     for file in ["Cargo.lock", "build.rs", "src/sys/link.ld"] {
-        write(&package.join(file), &read(&root.join(file)));
+        write_if_changed(&package.join(file), &read(&root.join(file)));
     }
     let mut manifest = without_targets(&read(&root.join("Cargo.toml")));
     for (i, broken) in BROKEN.iter().enumerate() {
         manifest += &format!("[[bin]]\nname = \"broken-{i}\"\npath = \"broken-{i}/main.rs\"\n");
         broken.write_sources(&root.join("src"), &package.join(format!("broken-{i}")));
     }
-    write(&package.join("Cargo.toml"), &manifest);
+    write_if_changed(&package.join("Cargo.toml"), &manifest);
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--release", "--locked", "--offline", "--target-dir"])
@@ -149,12 +182,4 @@ fn without_targets(manifest: &str) -> String {
 
 fn read(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-}
-
-/// Writes a file unless it is there already: cargo builds what is newer.
-fn write(file: &Path, text: &str) {
-    if fs::read_to_string(file).ok().as_deref() != Some(text) {
-        fs::create_dir_all(file.parent().unwrap()).expect("a directory");
-        fs::write(file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    }
 }

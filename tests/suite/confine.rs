@@ -1,6 +1,7 @@
 //! What the running server may still do.
 
 use crate::common::*;
+use std::process::Command;
 
 #[test]
 fn parent_and_child_are_filtered() {
@@ -33,6 +34,21 @@ fn without_seccomp_it_says_so_and_serves() {
     }
 }
 
+/// Else a child would have the addresses of all clients, and nobody would know.
+#[test]
+fn without_madvise_it_says_so_and_serves() {
+    if !tool("strace") {
+        return;
+    }
+    for (when, error) in [(1, "EINVAL"), (2, "EINVAL"), (1, "ENOSYS")] {
+        let fault = format!("-e inject=madvise:error={error}:when={when}");
+        let server = Server::spawn(&mut traced("/dev/null".as_ref(), &fault, &["echo", "0"]));
+        assert_eq!(exchange(server.connect(), b"hello\n"), b"hello\n");
+        let lines = server.stderr.lines();
+        assert_eq!(lines[0], "forkline: serving without MADV_DONTFORK", "{error}");
+    }
+}
+
 // ---------------------------------------------------------------- users
 
 #[test]
@@ -56,6 +72,35 @@ fn it_becomes_the_user_for_good() {
     }
 }
 
+/// A starter that is not root may have some, and one that is may have asked to keep all.
+#[test]
+fn no_capability_survives_the_change_of_user() {
+    if !root() || !tool("setpriv") {
+        return;
+    }
+    let capabilities = "+setuid,+setgid,+kill,+dac_read_search";
+    let not_root = [
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        &format!("--inh-caps={capabilities}"),
+        &format!("--ambient-caps={capabilities}"),
+    ];
+    for starter in [&not_root[..], &["--securebits=+no_setuid_fixup"]] {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(starter).args(command_line(&["-u", "65534", "echo", "0"]));
+        let server = Server::spawn(piped(&mut setpriv));
+        let _client = server.connect();
+        let child = server.wait_for_children(1)[0];
+        for pid in [server.pid, child] {
+            assert_eq!(status(pid, "Uid"), "65534 65534 65534 65534");
+            for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                assert_eq!(status(pid, set), "0000000000000000", "{set} after {starter:?}");
+            }
+        }
+    }
+}
+
 // ---------------------------------------------------------------- the filter
 
 mod filter {
@@ -68,6 +113,8 @@ mod filter {
     const fn option(fd: u64, level: c_int, name: c_int, len: u64) -> [u64; 6] {
         [fd, level as u64, name as u64, 0, len, 0]
     }
+    const NOWAIT: u64 = RWF_NOWAIT as u64;
+    const CLOCK: u64 = CLOCK_MONOTONIC as u64;
 
     /// Calls that an attacker would want, with arguments as they would be.
     const FATAL: &[(&str, c_long, [u64; 6])] = &[
@@ -110,7 +157,8 @@ mod filter {
         ("close_range", SYS_close_range, [3, u32::MAX as u64, 0, 0, 0, 0]),
         ("accept4", SYS_accept4, [3, 0, 0, 0, 0, 0]),
         ("futex", SYS_futex, [0, FUTEX_WAKE as u64, 1, 0, 0, 0]),
-        ("setitimer", SYS_setitimer, [ITIMER_REAL as u64, 0, 0, 0, 0, 0]),
+        ("setitimer of SIGPROF", SYS_setitimer, [ITIMER_PROF as u64, 0, 0, 0, 0, 0]),
+        ("setitimer that stores", SYS_setitimer, [ITIMER_REAL as u64, 0, 8, 0, 0, 0]),
         ("nanosleep", SYS_nanosleep, [0; 6]),
         ("rt_sigaction", SYS_rt_sigaction, [SIGTERM as u64, 0, 0, 8, 0, 0]),
         ("rt_sigtimedwait", SYS_rt_sigtimedwait, [0; 6]),
@@ -133,7 +181,17 @@ mod filter {
         ("ioctl of FIONBIO", SYS_ioctl, [4, FIONBIO, 0, 0, 0, 0]),
         ("ioctl of TIOCOUTQ", SYS_ioctl, [4, TIOCOUTQ, 0, 0, 0, 0]),
         ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
+        ("shutdown", SYS_shutdown, [4, SHUT_WR as u64, 0, 0, 0, 0]),
         ("sendto with an address", SYS_sendto, [4, 0, 0, 0, 0, 16]),
+        // It would write over what others have written, also in a file for appending.
+        ("pwritev2 that does not append", SYS_pwritev2, [2, 0, 0, 0, 0, 0x20]),
+        ("pwritev2 that does not append, at the end", SYS_pwritev2, [2, 0, 0, u64::MAX, 0, 0x20]),
+        ("pwritev2 at an offset", SYS_pwritev2, [2, 0, 0, 0, 0, NOWAIT]),
+        ("pwritev2 at 4 GiB - 1", SYS_pwritev2, [2, 0, 0, u32::MAX as u64, 0, NOWAIT]),
+        ("pwritev2 at -4 GiB", SYS_pwritev2, [2, 0, 0, (u32::MAX as u64) << 32, 0, NOWAIT]),
+        ("pwritev2 that waits", SYS_pwritev2, [2, 0, 0, u64::MAX, 0, 0]),
+        // The processor time of process 1 (clock_getcpuclockid(3)).
+        ("clock_gettime of a process", SYS_clock_gettime, [(!1u32 << 3 | 2) as u64, 0, 0, 0, 0, 0]),
         ("a call of the future", 1000, [0; 6]),
     ];
 
@@ -164,18 +222,19 @@ mod filter {
         ("close", SYS_close, [999, 0, 0, 0, 0, 0], -EBADF),
         ("wait4", SYS_wait4, [u64::MAX, 0, 0, 0, 0, 0], -ECHILD),
         ("sigaltstack", SYS_sigaltstack, [1, 0, 0, 0, 0, 0], -EFAULT),
-        ("clock_gettime", SYS_clock_gettime, [999, 0, 0, 0, 0, 0], -EINVAL),
+        ("clock_gettime", SYS_clock_gettime, [CLOCK, 1, 0, 0, 0, 0], -EFAULT),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
-        ("pwritev2", SYS_pwritev2, [999, 0, 0, 0, 0, 0], -EBADF),
+        ("pwritev2", SYS_pwritev2, [999, 0, 0, u64::MAX, 0, NOWAIT], -EBADF),
         ("SO_LINGER", SYS_setsockopt, option(999, SOL_SOCKET, SO_LINGER, 8), -EBADF),
+        ("SO_SNDBUF", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDBUF, 4), -EBADF),
         ("SO_RCVTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_RCVTIMEO, 16), -EBADF),
         ("SO_SNDTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDTIMEO, 16), -EBADF),
         ("TCP_INFO", SYS_getsockopt, option(999, SOL_TCP, TCP_INFO, 0), -EBADF),
-        ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF),
         ("SIGTERM", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGKILL", SYS_kill, [i32::MAX as u64, SIGKILL as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGCONT", SYS_kill, [i32::MAX as u64, SIGCONT as u64, 0, 0, 0, 0], -ESRCH),
+        ("SIGALRM", SYS_setitimer, [ITIMER_REAL as u64, 1, 0, 0, 0, 0], -EFAULT),
         ("no call", -1, [0; 6], -ENOSYS),
     ];
 
@@ -190,12 +249,11 @@ mod filter {
         SYS_rt_sigreturn,
         SYS_exit_group,
         SYS_sigaltstack,
-        SYS_clock_gettime,
         SYS_ppoll,
-        SYS_pwritev2,
         SYS_getpid,
+        SYS_setitimer,
         SYS_sendto,
-        SYS_shutdown,
+        SYS_setitimer,
     ];
 
     #[test]

@@ -192,7 +192,12 @@ fn the_units_serve_under_systemd() {
     run_tool(systemd.arg("tests/suite/systemd.sh").arg(&*stage));
     let report = fs::read_to_string(stage.join("report")).expect("report");
     let lines: Vec<&str> = report.lines().collect();
-    assert!(lines.starts_with(&["echo", "Uryyb", "again"]), "{report}");
+    assert!(lines.starts_with(&["echo", "Uryyb", "timer:(keepalive"]), "{report}");
+    assert!(lines.contains(&"/usr/local/bin/forkline -q echo "), "{report}");
+    assert!(lines.contains(&"again"), "{report}");
+    assert_eq!(lines.iter().filter(|line| **line == "continue").count(), 2, "{report}");
+    // Both instances come back after a stray SIGTERM.
+    assert_eq!(lines.iter().filter(|line| **line == "another").count(), 2, "{report}");
     assert!(lines.contains(&"/usr/local/bin/forkline -v -t 60 rot13 "), "{report}");
     assert!(lines.contains(&"CapBnd:\t0000000000000000"), "{report}");
     assert!(lines.contains(&"NoNewPrivs:\t1"), "{report}");

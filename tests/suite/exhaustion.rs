@@ -47,19 +47,48 @@ fn without_processes_only_new_clients_are_lost() {
 
     limit(8); // the server, these 4, and 3 more
     for _ in 0..3 {
-        let clients = come_together(&server);
-        assert_eq!(answered(&clients), 3, "all others are told by an end of the connection");
+        let mut clients = come_together(&server);
+        assert_eq!(answered(&clients[..3]), 3);
+        assert!(clients[3..].iter().all(nothing_to_read), "they wait for their turn");
+        // Who has its answer leaves, and the next one is served.
+        let others = clients.split_off(3);
         drop(clients);
-        wait_for("those 3 end", || server.children().len() == kept.len());
+        others.into_iter().for_each(|client| assert_eq!(receive(&client, LINE.len()), LINE));
+        wait_for("they end", || server.children().len() == kept.len());
     }
     is_told(&server, "fault call=fork error=EAGAIN client=", before);
     all_are_served(&kept);
 
+    let clients = come_together(&server);
+    assert_eq!(answered(&clients[..3]), 3);
     limit(4000);
-    assert_eq!(answered(&come_together(&server)), LOAD);
+    assert_eq!(answered(&clients[3..]), LOAD - 3, "it tries again though no child ends");
     all_are_served(&kept);
-    drop(kept);
+    drop((kept, clients));
     server.wait_for_children(0);
+}
+
+/// It has been accepted, and waits for a process. Its line is not answered, so it must
+/// not get a plain end of file.
+#[test]
+fn a_stop_signal_resets_who_waits_for_a_process() {
+    if emulated() || !may_attach() {
+        return;
+    }
+    for sent in [&b""[..], LINE] {
+        let mut server = Server::start(&["-q", "echo", "0"]);
+        let (kept, _) = client_and_child(&server);
+        let strace = Strace::attach(server.pid, "clone", "error=EAGAIN", "");
+        let mut client = server.connect();
+        client.write_all(sent).expect("send");
+        server.stderr.wait_for("fault call=fork error=EAGAIN client=");
+        assert!(nothing_to_read(&client), "it waits");
+        server.signal(libc::SIGTERM);
+        assert_eq!(receive_all(&client), (vec![], End::Reset), "{sent:?}");
+        assert_eq!(receive_all(&kept), (vec![], End::Closed));
+        assert!(server.wait().success());
+        drop(strace);
+    }
 }
 
 #[test]
@@ -127,7 +156,7 @@ fn without_memory_only_new_clients_are_lost() {
     let told = || server.stderr.text().contains(message);
     // The server's own pages are not refused but waited for. If it comes to
     // that before a fork fails, it goes on when there is room, to the next try.
-    let refused = (0..20).any(|round| {
+    let reached = (0..20).any(|round| {
         let used: u64 = group.get("memory.usage_in_bytes").trim().parse().expect("bytes");
         group.set("memory.limit_in_bytes", &(used + (1 << 20) + (round << 16)).to_string());
         let clients: Vec<_> = (0..3).flat_map(|_| come_together(&server)).collect();
@@ -139,9 +168,10 @@ fn without_memory_only_new_clients_are_lost() {
             all_are_served(&kept);
         }
         group.set("memory.limit_in_bytes", "-1");
-        answered(&clients) < clients.len()
+        assert_eq!(answered(&clients), clients.len(), "who has waited is served");
+        told()
     });
-    assert!(refused, "the limit was never reached: {}", server.stderr.text());
+    assert!(reached, "the limit was never reached: {}", server.stderr.text());
     all_are_served(&kept);
     is_told(&server, message, before);
     assert_eq!(answered(&come_together(&server)), LOAD);

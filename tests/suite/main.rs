@@ -20,6 +20,7 @@ mod child_memory;
 mod child_signals;
 mod children;
 mod confine;
+mod reaping;
 
 // Limits: the server's own, and the system's.
 mod exhaustion;
@@ -39,6 +40,7 @@ mod reuse_port;
 // The end.
 mod drain;
 mod drain_at_random;
+mod network;
 mod reset_and_kill;
 mod signal_at_each_call;
 

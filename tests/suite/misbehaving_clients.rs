@@ -3,6 +3,7 @@
 use crate::common::*;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
@@ -176,6 +177,22 @@ fn silence_costs_no_time() {
     send(&client, b"half a line");
     stays_at_rest(server.wait_for_children(1)[0]);
     stays_at_rest(server.pid);
+}
+
+/// An urgent byte is a part of the line (RFC 6093). Else it would vanish, and the line
+/// with it if it is the newline.
+#[test]
+fn urgent_data_is_answered_in_its_place() {
+    for lines in [[b"abc", b"!", b"def\n"], [b"abc", b"\n", b"def\n"]] as [[&[u8]; 3]; 2] {
+        let server = Server::start(&["-q", "echo", "0"]);
+        let mut client = server.connect();
+        client.write_all(lines[0]).expect("send");
+        // SAFETY: one byte.
+        let sent =
+            unsafe { libc::send(client.as_raw_fd(), lines[1].as_ptr().cast(), 1, libc::MSG_OOB) };
+        assert_eq!(sent, 1);
+        assert_eq!(exchange(client, lines[2]), lines.concat());
+    }
 }
 
 #[test]

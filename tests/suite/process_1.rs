@@ -35,7 +35,6 @@ fn process_1_serves_reaps_and_drains() {
         kill(init as i32, signal);
         assert_eq!(receive_all(&first), (b"half".to_vec(), End::Closed));
         assert!(server.wait().success());
-        wait_for("its output ends", || server.stderr.ended());
         let log = server.stderr.lines();
         assert_eq!(log.iter().filter(|line| line.contains(": end ")).count(), 3, "{log:?}");
         assert!(log[log.len() - 2].ends_with(" reason=stop children=0/2"), "{log:?}");
@@ -66,6 +65,18 @@ fn process_1_reaps_thousands_of_orphans() {
     server.stderr.wait_for(" reason=eof children=0/1024\n");
     let log = server.other_messages();
     assert!(log.len() == 2 && log[0].ends_with(" children=1/1024"), "{log:?}");
+}
+
+/// With many clients it asks its own children one by one, and still finds the others.
+#[test]
+fn process_1_reaps_orphans_beside_many_clients() {
+    let Some((server, init)) = process_1(&["-q", "echo", "0"]) else { return };
+    let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| assert_eq!(say(client, LINE), LINE));
+    run_beside(init, "i=0; while [ $i -lt 100 ]; do (: &); i=$((i + 1)); done");
+    wait_for("all orphans are reaped", || children_now(init).len() == clients.len());
+    drop(clients);
+    wait_for("all children are reaped", || children_now(init).is_empty());
 }
 
 /// forkline as process 1 of a new namespace, and its pid in this one.

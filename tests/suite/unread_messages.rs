@@ -96,19 +96,32 @@ fn a_terminal_that_nobody_reads_stops_nobody() {
     assert!(server.wait().success());
 }
 
-/// A write past the limit for files sends SIGXFSZ, which ends a program that
-/// does not ignore it.
+/// The file has room for a part of a message, and later for more.
 #[test]
-fn a_standard_error_at_its_size_limit_ends_nobody() {
+fn a_message_behind_one_that_was_cut_short_is_a_line_of_its_own() {
     let path = scratch("stderr");
     let mut command = forkline(&["-v", "-q", "echo", "0"]);
     command.stderr(File::create(&*path).expect("a file"));
     before_exec(&mut command, || _ = set_limit(0, libc::RLIMIT_FSIZE, 1000));
     let mut server = Server::spawn(&mut command);
-    for _ in 0..50 {
-        assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
+    let said = || fs::read_to_string(&*path).expect("read");
+    while said().len() < 1000 {
+        assert_eq!(say(&server.connect(), LINE), LINE);
     }
-    assert_eq!(fs::metadata(&*path).expect("metadata").len(), 1000);
+    // Another is lost altogether.
+    server.wait_for_children(0);
+    drop(client_and_child(&server));
+    server.wait_for_children(0);
+    wait_for("it waits", || accepts(server.pid));
+    set_limit(server.pid, libc::RLIMIT_FSIZE, u64::MAX);
     server.signal(libc::SIGTERM);
     assert!(server.wait().success());
+    let said = said();
+    let (whole, rest) = (&said[..1000], &said[1000..]);
+    let is_cut = !whole.ends_with('\n');
+    let rest = if is_cut { rest.strip_prefix('\n') } else { Some(rest) };
+    let rest = rest.unwrap_or_else(|| panic!("two messages on one line: {said}"));
+    let lines: Vec<&str> = rest.lines().collect();
+    assert!(lines[0].starts_with("forkline: drain signal=SIGTERM children=0/1024 lost="), "{said}");
+    assert_eq!(lines[1..], ["forkline: drained children=0/1024"], "{said}");
 }

@@ -140,6 +140,11 @@ test-aarch64: aarch64   ## run the tests that work in EMULATOR against it
 	FORKLINE="$(EMULATOR) $(ARM_BIN)" $(CARGO) test --release --locked \
 		--test suite
 
+KERNELS =
+test-kernels:   ## run tests in real kernels, by emulation: KERNELS=all, or two of them
+	ARM_RUSTC=$(ARM_RUSTC) ARM_CC=$(ARM_CC) \
+		$(CARGO) test --release --locked --test kernels -- $(KERNELS)
+
 manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has
 	test -x $(TARGET)/venv/bin/python || python3 -m venv $(TARGET)/venv
 	$(TARGET)/venv/bin/python -m pip install -q kubernetes-validate==1.37.0
@@ -180,4 +185,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image images aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help
+.PHONY: all run test soak bench compare grade check install uninstall image images aarch64 test-aarch64 test-kernels manifests deny dist archive deb package parsers mutants races faults clean help

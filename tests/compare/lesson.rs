@@ -106,7 +106,7 @@ pub const LESSONS: &[Lesson] = &[
     },
     Lesson {
         id: "descriptors",
-        title: "the server's descriptors before and after 200 connections",
+        title: "the server's descriptors before and after 50 connections",
         word: "descriptor",
         sentence: "Parent and child share one entry of the file table. If the parent keeps its copy, the entry is never freed, and in the end memory runs out.",
         change: "close the connection in the parent too, after fork",
@@ -392,7 +392,7 @@ fn descriptors_of_parent(scene: &Scene) -> Looked {
     let open = || descriptors(scene.server.pid).len();
     scene.conversations(1)?;
     let before = open();
-    scene.conversations(200)?;
+    scene.conversations(50)?;
     within(REST.time() / 3, || open() <= before);
     let after = open();
     seen(after <= before, format!("{before}, then {after}"))

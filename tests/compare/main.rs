@@ -10,7 +10,7 @@ mod common;
 mod compare;
 
 use compare::grade::Rules;
-use compare::program::Tools;
+use compare::program::{Patience, Tools};
 use compare::{Settings, grade, jail, submission, verdict};
 use std::path::Path;
 use std::process::exit;
@@ -27,7 +27,7 @@ fn main() {
     let strict = set("STRICT").is_some_and(|value| value != "0");
     if let Some(directory) = set("GRADE_DIR") {
         let out = compare::target().join("grade");
-        let rules = Rules { tools, strict, late: grade::LATE, faults: true };
+        let rules = Rules { tools, strict, late: Patience(grade::LATE).time(), faults: true };
         let status = grade::grade(Path::new(&directory), &out, &rules);
         jail::remove_left_files();
         exit(status);
@@ -42,7 +42,7 @@ fn main() {
         tools,
         out: compare::target().join("compare"),
         strict,
-        late: compare::LATE,
+        late: Patience(compare::LATE).time(),
         faults: true,
         cost: true,
     };

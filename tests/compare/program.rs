@@ -24,18 +24,18 @@ pub static PATIENT: AtomicBool = AtomicBool::new(false);
 pub struct Patience(pub Duration);
 
 impl Patience {
-    /// The same now: for tests so many times as long as there are processes for each
-    /// processor that want to run (proc(5), loadavg).
+    /// The same now: on a busy machine so many times as long as there are processes for
+    /// each processor that want to run (proc(5), loadavg). What is judged is among them,
+    /// so only tests count all.
     pub fn time(self) -> Duration {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let numbers: Vec<f64> = load.split([' ', '/']).map_while(|n| n.parse().ok()).collect();
-        match numbers[..] {
-            [minute, _, _, now, ..] if PATIENT.load(Ordering::Relaxed) => {
-                let crowd = minute.max(now) / processors().len() as f64;
-                self.0.mul_f64(crowd.clamp(1.0, 10.0))
-            }
-            _ => self.0,
-        }
+        let [minute, _, _, now, ..] = numbers[..] else { return self.0 };
+        let crowd = minute.max(now) / processors().len() as f64;
+        self.0.mul_f64(match PATIENT.load(Ordering::Relaxed) {
+            true => crowd.clamp(1.0, 10.0),
+            false => (crowd / 3.0).clamp(1.0, 4.0),
+        })
     }
 }
 

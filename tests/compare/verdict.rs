@@ -259,7 +259,7 @@ fn processes(side: &Side) -> Cell {
 fn all_passed(checks: &[Check]) -> Cell {
     match lesson::number(checks).saturating_sub(checks.len()) {
         0 => cell(Colour::Good, format!("all {} checks are passed", checks.len())),
-        left => bad("differs", format!("too slow: no time for {}", count(left, "check"))),
+        left => cell(Colour::Untried, format!("there was no time for {}", count(left, "check"))),
     }
 }
 

@@ -12,7 +12,7 @@ use compare::inject::Outcome;
 use compare::lesson::LESSONS;
 use compare::lines;
 use compare::picture;
-use compare::program::{PATIENT, Tools};
+use compare::program::{PATIENT, Patience, Tools};
 use compare::roles::Roles;
 use compare::source::{self, File, Kind, Lang, Level};
 use compare::submission::{self, Submission};
@@ -784,7 +784,12 @@ fn what_a_c_starts_ends_with_its_judgement() {
 fn the_class_is_judged_twice() {
     let class = project("tests/compare/class");
     let out = compare::target().join("class");
-    let rules = || Rules { tools: tools(), strict: false, late: grade::LATE, faults: true };
+    let rules = || Rules {
+        tools: tools(),
+        strict: false,
+        late: Patience(grade::LATE).time(),
+        faults: true,
+    };
     let table = || {
         let _ = fs::remove_dir_all(&out);
         assert_eq!(grade::grade(&class, &out, &rules()), 0);

@@ -37,7 +37,7 @@ all:   ## build target/release/forkline
 	$(CARGO) build --release --locked
 
 run: all   ## serve SERVICE (echo) on PORT (7007), with further options in ARGS
-	target/release/forkline $(ARGS) $(SERVICE) $(PORT)
+	'$(BIN)' $(ARGS) $(SERVICE) $(PORT)
 
 test:   ## run every test, against the release binary
 	$(CARGO) test --release --locked
@@ -72,21 +72,24 @@ faults:   ## every system call fails for ever, with every errno: five minutes or
 bench:   ## measure it beside bare C, the C and other servers: at most ten minutes
 	$(CARGO) bench --locked --bench bench
 
-# Without -Werror: a reader's own C may cause warnings.
-compare: CFLAGS = -Wall -O2
+# Through the environment, since a path may have an apostrophe. Without -Werror: a
+# reader's own C may cause warnings.
+compare grade: export CC := $(CC)
+compare grade: export CFLAGS = -Wall -O2
+compare: export ECHO_C := $(ECHO_C)
+compare: export ROT13_C := $(ROT13_C)
 compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a page
-	ECHO_C='$(ECHO_C)' ROT13_C='$(ROT13_C)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
-		$(CARGO) test --release --locked --test compare
+	$(CARGO) test --release --locked --test compare
 
 DIR = submissions
-grade: CFLAGS = -Wall -O2
+grade: export GRADE_DIR = $(DIR)
 grade:   ## judge every C file in DIR (submissions), each on its own: target/grade
-	GRADE_DIR='$(DIR)' CC='$(CC)' CFLAGS='$(CFLAGS)' \
-		$(CARGO) test --release --locked --test compare
+	$(CARGO) test --release --locked --test compare
 
-check:   ## check formatting, lints, the C companions' warnings, the shell scripts
+check:   ## check formatting, lints, comments, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps --document-private-items
 	$(CC) $(CFLAGS) -o /dev/null tests/c/echo.c
 	$(CC) $(CFLAGS) -o /dev/null tests/c/rot13.c
 	$(CC) $(CFLAGS) -ffreestanding -nostdlib -static-pie -fpie -fno-stack-protector -o /dev/null tests/c/floor.c
@@ -107,6 +110,15 @@ uninstall:   ## remove what `make install` installs
 image: all   ## build the container image IMAGE with ENGINE: podman, buildah or docker
 	install -D '$(BIN)' '$(TARGET)/image/forkline'
 	$(ENGINE) build $(IMAGEFLAGS) -t $(IMAGE) -f deploy/container/Containerfile '$(TARGET)/image'
+
+# An OCI index, from which an engine takes the image for its own machine.
+images: all aarch64   ## build one image for amd64 and arm64 with ENGINE: podman or buildah
+	install -D '$(BIN)' '$(TARGET)/image/amd64/forkline'
+	install -D '$(ARM_BIN)' '$(TARGET)/image/arm64/forkline'
+	$(ENGINE) manifest rm $(IMAGE) 2>/dev/null || $(ENGINE) rmi $(IMAGE) 2>/dev/null || true
+	for arch in amd64 arm64; do \
+		$(ENGINE) build $(IMAGEFLAGS) --platform=linux/$$arch --manifest=$(IMAGE) \
+			-f deploy/container/Containerfile '$(TARGET)/image'/$$arch || exit; done
 
 aarch64:   ## build the same for 64-bit Arm, with ARM_RUSTC and ARM_CC
 	RUSTC=$(ARM_RUSTC) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM_CC) \
@@ -156,4 +168,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help
+.PHONY: all run test soak bench compare grade check install uninstall image images aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help

@@ -18,6 +18,12 @@ fn main() {
     }
     link(&format!("-L{out}"));
     let root = env::var("CARGO_MANIFEST_DIR").unwrap();
+    // The largest page that a kernel of this architecture may have: link.ld aligns by it.
+    // The linker itself must not. It would let the writable segment begin where the file
+    // ends, in the middle of a page: that page would be below the stack and writable.
+    let arm = env::var("CARGO_CFG_TARGET_ARCH").unwrap() == "aarch64";
+    link(&format!("-Wl,--defsym=PAGE={}", if arm { 65536 } else { 4096 }));
+    link("-Wl,-z,max-page-size=16");
     link(&format!("-T{root}/src/sys/link.ld"));
     // A static-pie: no interpreter, and the kernel chooses the address.
     link("-Wl,--no-dynamic-linker");

@@ -10,6 +10,7 @@ use core::ffi::c_long;
 use core::mem::offset_of;
 use libc::*;
 use rustix::process;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use rustix::thread::{set_no_new_privs, set_thread_groups};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 
@@ -17,113 +18,132 @@ use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 pub fn confine() {
     if UID.get() != NOBODY {
         let (uid, gid) = (process::Uid::from_raw(UID.get()), process::Gid::from_raw(GID.get()));
-        set_thread_groups(&[]).unwrap_or_else(|e| die("setgroups", e));
-        set_thread_res_gid(gid, gid, gid).unwrap_or_else(|e| die("setresgid", e));
-        set_thread_res_uid(uid, uid, uid).unwrap_or_else(|e| die("setresuid", e));
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        set_thread_groups(&[])
+            .and_then(|()| set_thread_res_gid(gid, gid, gid))
+            .and_then(|()| set_thread_res_uid(uid, uid, uid))
+            // The change of user leaves them if the starter was not root (capabilities(7)).
+            .and_then(|()| set_capabilities(None, none))
+            .unwrap_or_else(|e| die("change of user", e));
     }
-    sys::dont_fork_beyond((&raw const TABLE).cast());
+    if !sys::dont_fork_beyond((&raw const TABLE).cast()) {
+        message().str("serving without MADV_DONTFORK").end();
+    }
     if let Err(e) = set_no_new_privs(true).and_then(|()| sys::seccomp(&CODE)) {
         message().str("serving without seccomp: ").strerror(e.raw_os_error()).end();
     }
 }
 
-/// The calls after the start, whatever their arguments, the most frequent first.
-const CALLS: &[c_long] = &[
-    // A connection.
-    SYS_recvfrom,
-    SYS_write,
-    SYS_rt_sigprocmask,
-    SYS_accept,
-    SYS_close,
-    SYS_wait4,
-    SYS_rt_sigreturn,
-    SYS_exit_group,
-    SYS_sigaltstack,
-    // A message, a wait, a signal.
-    SYS_clock_gettime,
-    SYS_ppoll,
-    SYS_pwritev2,
-    SYS_getpid,
-    // Not a call: the number that a debugger sets to cancel a call.
-    -1,
-];
-
-/// The index of an argument, and the values that it may have. No values: it must
-/// be above 0.
+/// Half of an argument: twice the argument's index, and 1 more for the upper half. And
+/// the values that it may have. No values: it must be above 0.
 type Argument = (usize, &'static [i32]);
 
-/// The calls with certain arguments only.
+/// The calls after the start, with the arguments that are limited. DESIGN.md has the
+/// reason for each. The kernel runs the filter to the end for a call with arguments only.
 const RULES: &[(c_long, &[Argument])] = &[
-    // To the peer only: there is no address.
-    (SYS_sendto, &[(5, &[0])]),
+    // A connection. There is no address: to the peer only.
+    (SYS_sendto, &[(2 * 5, &[0])]),
+    (SYS_recvfrom, &[]),
+    (SYS_write, &[]),
     // No thread, no namespace.
     (SYS_clone, &[(0, &[SIGCHLD])]),
+    (SYS_rt_sigprocmask, &[]),
+    (SYS_accept, &[]),
+    (SYS_close, &[]),
+    (SYS_wait4, &[]),
+    (SYS_rt_sigreturn, &[]),
+    (SYS_exit_group, &[]),
+    (SYS_sigaltstack, &[]),
+    // A message, where the file's position is. A child could write over others.
+    (SYS_pwritev2, &[(2 * 3, &[-1]), (2 * 3 + 1, &[-1]), (2 * 5, &[RWF_NOWAIT])]),
+    // A wait, a signal.
+    (SYS_clock_gettime, &[(0, &[CLOCK_MONOTONIC_COARSE])]),
+    (SYS_ppoll, &[]),
+    (SYS_getpid, &[]),
     // The end of a connection.
-    (SYS_setsockopt, &[(1, &[SOL_SOCKET]), (2, &[SO_LINGER, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO])]),
-    (SYS_getsockopt, &[(1, &[IPPROTO_TCP]), (2, &[TCP_INFO])]),
+    (
+        SYS_setsockopt,
+        &[(2, &[SOL_SOCKET]), (2 * 2, &[SO_LINGER, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO])],
+    ),
+    (SYS_getsockopt, &[(2, &[IPPROTO_TCP]), (2 * 2, &[TCP_INFO])]),
+    // SIGALRM only. The old value is not asked for.
+    (SYS_setitimer, &[(0, &[ITIMER_REAL]), (2 * 2, &[0])]),
     // The drain: one process at a time, never all.
-    (SYS_kill, &[(0, &[]), (1, &[SIGTERM, SIGQUIT, SIGKILL, SIGCONT])]),
+    (SYS_kill, &[(0, &[]), (2, &[SIGTERM, SIGQUIT, SIGKILL, SIGCONT])]),
+    // Not a call: the number that a debugger sets to cancel a call.
+    (-1, &[]),
 ];
 
 const FILTER: Filter = filter();
-static CODE: [sock_filter; FILTER.len] = *FILTER.code.first_chunk().unwrap();
+static CODE: [sock_filter; LONGEST - FILTER.start] = *FILTER.code.last_chunk().unwrap();
 
-/// A program of the kernel's BPF.
+/// Operations of a filter, at most: what a jump can skip.
+const LONGEST: usize = 128;
+/// Where it kills the process, and where it allows the call.
+const KILL: usize = LONGEST - 2;
+const ALLOW: usize = LONGEST - 1;
+
+/// A program of the kernel's BPF. It grows from its end to `start`, so that each jump
+/// knows how far it goes.
 struct Filter {
-    code: [sock_filter; 128],
-    len: usize,
+    code: [sock_filter; LONGEST],
+    start: usize,
 }
 
 const fn filter() -> Filter {
-    let mut filter = Filter { code: [KILL; _], len: 0 };
-    filter.argument(offset_of!(seccomp_data, arch), &[sys::AUDIT_ARCH as i32]);
-    filter.push(load(offset_of!(seccomp_data, nr)));
-    let mut left = CALLS.len();
-    while left > 0 {
-        // To the end of this list: there the call is allowed.
-        let call = CALLS[CALLS.len() - left] as u32;
-        filter.push(equal(call, left as u8 - 1, (left == 1) as u8));
-        left -= 1;
-    }
-    filter.push(ALLOW);
-    let mut i = 0;
-    while i < RULES.len() {
-        let start = filter.len;
-        filter.len += 1;
+    let mut filter = Filter { code: [op(BPF_RET, SECCOMP_RET_ALLOW, 0, 0); _], start: KILL };
+    filter.code[KILL] = op(BPF_RET, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    let mut i = RULES.len();
+    while i > 0 {
+        i -= 1;
         let (call, arguments) = RULES[i];
-        let mut j = 0;
-        while j < arguments.len() {
-            let (index, values) = arguments[j];
-            filter.argument(offset_of!(seccomp_data, args) + 8 * index, values);
-            j += 1;
+        let (next_rule, mut then) = (filter.start, ALLOW);
+        let mut j = arguments.len();
+        while j > 0 {
+            j -= 1;
+            let (half, values) = arguments[j];
+            filter.argument(offset_of!(seccomp_data, args) + 4 * half, values, then);
+            then = filter.start;
         }
-        filter.push(ALLOW);
-        filter.code[start] = equal(call as u32, 0, (filter.len - start - 1) as u8);
-        i += 1;
+        filter.jump(BPF_JEQ, call as u32, then, next_rule);
     }
-    filter.push(KILL);
+    filter.load(offset_of!(seccomp_data, nr));
+    let then = filter.start;
+    filter.argument(offset_of!(seccomp_data, arch), &[sys::AUDIT_ARCH as i32], then);
     filter
 }
 
 impl Filter {
     const fn push(&mut self, op: sock_filter) {
-        self.code[self.len] = op;
-        self.len += 1;
+        self.start -= 1;
+        self.code[self.start] = op;
     }
 
-    /// Kills the process unless the word at `offset` has one of the values.
-    const fn argument(&mut self, offset: usize, values: &[i32]) {
-        self.push(load(offset));
+    /// Goes on at `then` if the word at `offset` has one of the values.
+    const fn argument(&mut self, offset: usize, values: &[i32], then: usize) {
         if values.is_empty() {
-            self.push(equal(0, 1, 0));
-            self.push(op(BPF_JMP | BPF_JSET | BPF_K, 1 << 31, 0, 1)); // the sign
+            self.jump(BPF_JEQ, 0, KILL, then);
+            self.jump(BPF_JSET, 1 << 31, KILL, self.start); // the sign
         }
-        let mut left = values.len();
+        let (mut left, mut otherwise) = (values.len(), KILL);
         while left > 0 {
-            self.push(equal(values[values.len() - left] as u32, left as u8, 0));
             left -= 1;
+            self.jump(BPF_JEQ, values[left] as u32, then, otherwise);
+            otherwise = self.start;
         }
-        self.push(KILL);
+        self.load(offset);
+    }
+
+    /// Compares the word with `k`, and goes on at `yes` or `no`.
+    const fn jump(&mut self, comparison: u32, k: u32, yes: usize, no: usize) {
+        let (yes, no) = (yes - self.start, no - self.start);
+        self.push(op(BPF_JMP | BPF_K | comparison, k, yes as u8, no as u8));
+    }
+
+    /// Loads the word of `seccomp_data` at this offset.
+    const fn load(&mut self, offset: usize) {
+        self.push(op(BPF_LD | BPF_W | BPF_ABS, offset as u32, 0, 0));
     }
 }
 
@@ -132,16 +152,3 @@ impl Filter {
 const fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
-
-/// Loads the word of `seccomp_data` at this offset.
-const fn load(offset: usize) -> sock_filter {
-    op(BPF_LD | BPF_W | BPF_ABS, offset as u32, 0, 0)
-}
-
-/// Compares the word with `k`.
-const fn equal(k: u32, jt: u8, jf: u8) -> sock_filter {
-    op(BPF_JMP | BPF_JEQ | BPF_K, k, jt, jf)
-}
-
-const KILL: sock_filter = op(BPF_RET, SECCOMP_RET_KILL_PROCESS, 0, 0);
-const ALLOW: sock_filter = op(BPF_RET, SECCOMP_RET_ALLOW, 0, 0);

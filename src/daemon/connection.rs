@@ -4,14 +4,13 @@
 use super::options::IDLE_SECONDS;
 use crate::sys::{self, Fd, Global, TcpInfo, set_timeout, setsockopt, sigset};
 use core::ffi::c_int;
-use libc::{SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
+use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::thread::Timespec;
 
-/// What a child blocks: it has no children.
-const CHILD_BLOCKS: u64 = sigset(SIGCHLD);
-
+/// What a child blocks: it has no children to reap.
+const CHILD_BLOCKS: u64 = sigset(SIGCHLD) | sigset(SIGALRM);
 /// How many milliseconds recv waits before it looks whether the client is silent, when
 /// the child is to end. What was under way before comes in that time.
 const PATIENCE: u32 = 400;
@@ -84,8 +83,8 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         Err(e) => {
             // If no byte counts as acknowledged, TCP_INFO is missing, and nothing shows
             // whether the client takes its answers.
-            if is_timeout(fd, e) && look(fd, idle()).acknowledged == 0 {
-                reset(fd, e);
+            if is_timeout(e) && look(fd, idle()).acknowledged == 0 {
+                reset(e);
             }
             0
         }
@@ -96,7 +95,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 /// made again.
 fn is_over(fd: Fd, e: Errno) -> bool {
     let is_to_end = REASON.get() != 0;
-    let is_over = is_timeout(fd, e) && {
+    let is_over = is_timeout(e) && {
         let info = look(fd, if is_to_end { PATIENCE } else { idle() });
         !info.has_more & (info.is_silent | !is_to_end)
     };
@@ -108,11 +107,11 @@ fn is_over(fd: Fd, e: Errno) -> bool {
 
 /// Whether a call has failed because of its time limit, and not for a signal. For any
 /// other error the child ends here.
-fn is_timeout(fd: Fd, e: Errno) -> bool {
+fn is_timeout(e: Errno) -> bool {
     match e {
         Errno::INTR => false,
         Errno::AGAIN => true,
-        _ => reset(fd, e),
+        _ => reset(e),
     }
 }
 
@@ -133,7 +132,7 @@ fn look(connfd: Fd, waited: u32) -> TcpInfo {
         let stalled = if is_same { stalled + waited } else { 0 };
         STALL.set((info.acknowledged, stalled));
         if is_same && idle() > 0 && stalled >= idle() {
-            reset(connfd, Errno::AGAIN);
+            reset(Errno::AGAIN);
         }
     }
     info
@@ -144,7 +143,7 @@ fn look(connfd: Fd, waited: u32) -> TcpInfo {
 pub fn end(signum: c_int) {
     if let Some(connfd) = sys::fd(CONNFD.get()) {
         match signum {
-            libc::SIGQUIT => reset(connfd, Errno::INTR),
+            libc::SIGQUIT => reset(Errno::INTR),
             _ => to_end(connfd, Errno::INTR),
         }
     }
@@ -174,12 +173,18 @@ fn linger(connfd: Fd) {
     }
 }
 
-/// Ends a child whose client may lack an answer. The reset tells the client
-/// (socket(7), SO_LINGER; RFC 9293, section 3.6).
-fn reset(connfd: Fd, reason: Errno) -> ! {
-    // On, for 0 seconds.
-    setsockopt(connfd, SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+/// Ends a child whose client may lack an answer. The reset tells the client.
+fn reset(reason: Errno) -> ! {
+    reset_at_close();
     sys::_exit(reason.raw_os_error())
+}
+
+/// Makes the end of the connection a reset (socket(7), SO_LINGER; RFC 9293, section 3.6).
+pub fn reset_at_close() {
+    if let Some(connfd) = sys::fd(CONNFD.get()) {
+        // On, for 0 seconds.
+        setsockopt(connfd, SOL_SOCKET, libc::SO_LINGER, &[1, 0]);
+    }
 }
 
 /// _exit(2) of a child that has answered everything: with `status`, or with the errno

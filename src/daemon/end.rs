@@ -3,11 +3,11 @@
 //! resets the connections that are left.
 
 use super::options::GRACE_SECONDS;
-use super::{children, connection, log, notify};
-use crate::sys::{self, Fd, Global, SIG_IGN, signal, sigset};
+use super::{children, connection, log, notify, reap};
+use crate::sys::{self, Fd, Global, SIG_IGN, signal};
 use core::ffi::c_int;
-use libc::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use rustix::process::{Signal, WaitOptions, getpid, kill_process, wait};
+use libc::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use rustix::process::{Signal, getpid, kill_process};
 use rustix::thread::Timespec;
 
 /// Milliseconds in which further signals are the same request to stop: systemd, sudo and
@@ -37,9 +37,8 @@ pub static LISTENFD: Global<i32> = Global::new(0);
 /// server.
 pub static IS_OWN: Global<bool> = Global::new(false);
 
-/// What the parent blocks while it does not wait.
-const PARENT_BLOCKS: u64 =
-    sigset(SIGCHLD) | sigset(SIGTERM) | sigset(SIGINT) | sigset(SIGHUP) | sigset(SIGQUIT);
+/// What the parent blocks while it does not wait: everything.
+const PARENT_BLOCKS: u64 = !0;
 /// What it blocks while it waits.
 pub const NOTHING: u64 = 0;
 
@@ -56,8 +55,11 @@ pub fn catch_signals() {
             signal(signum, SIG_IGN);
         }
     }
+    signal(SIGALRM, Some(reap::reap_all));
     // A write past the file size limit then is an error.
     signal(libc::SIGXFSZ, SIG_IGN);
+    // In the background of a terminal with `stty tostop`, a write would stop the server.
+    signal(libc::SIGTTOU, SIG_IGN);
 }
 
 /// The parent goes to the next stage, a child ends. After a reset signals do nothing: a
@@ -86,7 +88,7 @@ fn next_stage(signum: c_int) {
     STAGE.set(stage);
     BEGIN.set(sys::milliseconds());
     if before == Stage::Serving {
-        notify::notify("STOPPING=1");
+        notify::stopping();
     }
     if let Some(listenfd) = sys::fd(LISTENFD.get())
         && (stage != Stage::Drain
@@ -146,7 +148,7 @@ pub fn drain(listenfd: Fd) -> ! {
             }
         }
         // If the handler's wait for a child failed, no other SIGCHLD comes for it.
-        while waitpid() > 0 {}
+        while reap::waitpid() > 0 {}
         if children::count() == 0 {
             log::stopping("drained", 0);
             sys::_exit(0);
@@ -154,18 +156,5 @@ pub fn drain(listenfd: Fd) -> ! {
         if STAGE.get() == stage {
             next_stage(0);
         }
-    }
-}
-
-/// waitpid(2) with WNOHANG, for any child: its pid, or 0 if none has ended.
-pub fn waitpid() -> i32 {
-    match wait(WaitOptions::NOHANG) {
-        Ok(Some((pid, status))) => {
-            if let Some(client) = children::remove(pid) {
-                log::ended(pid, &client, status);
-            }
-            pid.as_raw_pid()
-        }
-        _ => 0,
     }
 }

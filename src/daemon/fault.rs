@@ -23,7 +23,7 @@ pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
 /// Logs the call that failed, and why.
 fn log() {
     if let Some((call, addr, e)) = FAULT.get() {
-        let mut line = message();
+        let line = message();
         line.str(call);
         if addr.family != 0 {
             line.str(" ").addr(&addr);

@@ -37,6 +37,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
 
 /// listen(2). A failure ends the program.
 pub fn listen(fd: Fd, backlog: i32) {
+    set_inherited(fd);
     rustix::net::listen(fd, backlog).unwrap_or_else(|e| die("listen", e));
     end::IS_OWN.set(true);
 }
@@ -51,10 +52,11 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     if getenv(b"LISTEN_PID")? != getpid().as_raw_pid() as u32 {
         return None;
     }
-    if getenv(b"LISTEN_FDS")? != 1 {
+    if getenv(b"LISTEN_FDS").filter(|&n| n > 0)? > 1 {
         die("LISTEN_FDS is not 1", Errno::INVAL);
     }
     let listenfd = sys::fd(SD_LISTEN_FDS_START)?;
+    set_inherited(listenfd);
     // A socket that listens already gets the longest queue that the system
     // allows. A socket that cannot listen fails here.
     rustix::net::listen(listenfd, i32::MAX).unwrap_or_else(|e| die("LISTEN_FDS", e));
@@ -66,12 +68,18 @@ pub fn sd_listen_fds(env: Strings) -> Option<Fd> {
     Some(listenfd)
 }
 
-/// Lets TCP keep-alive find a peer that is gone, in two minutes: a probe after
-/// one minute of silence, and two more, 20 seconds apart (tcp(7), TCP_KEEPIDLE).
-/// Connections inherit this from the listening socket.
-pub fn keep_alive(listenfd: Fd) {
-    setsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-    setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPIDLE, 60);
-    setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPINTVL, 20);
-    setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPCNT, 3);
+/// Sets what connections inherit from the listening socket: urgent data stays in its
+/// place (RFC 6093), and TCP keep-alive finds a peer that is gone in two minutes, with a
+/// probe after one minute of silence, and two more, 20 seconds apart (tcp(7)). A socket
+/// that is handed over with keep-alive has times of its own.
+fn set_inherited(listenfd: Fd) {
+    setsockopt(listenfd, SOL_SOCKET, libc::SO_OOBINLINE, 1);
+    let mut on = [0];
+    sys::getsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, &mut on);
+    if on == [0] {
+        setsockopt(listenfd, SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+        setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPIDLE, 60);
+        setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPINTVL, 20);
+        setsockopt(listenfd, IPPROTO_TCP, libc::TCP_KEEPCNT, 3);
+    }
 }

@@ -22,20 +22,26 @@ pub enum Kind {
 /// suppressed since.
 static LIMITS: [Global<(u64, u32)>; 5] = [const { Global::new((0, 0)) }; _];
 
+/// Whether no message of this kind was logged within the last second.
+pub fn may_log(kind: Kind) -> bool {
+    let (last_logged, _) = LIMITS[kind as usize].get();
+    last_logged == 0 || milliseconds().wrapping_sub(last_logged) >= 1000
+}
+
 /// If a message of this kind may be logged now: how many were suppressed since the
 /// last one.
 fn permit(kind: Kind) -> Option<u32> {
-    let limit = &LIMITS[kind as usize];
-    let (now, (last_logged, suppressed)) = (milliseconds(), limit.get());
-    let permitted = last_logged == 0 || now.wrapping_sub(last_logged) >= 1000;
-    limit.set(if permitted { (now, 0) } else { (last_logged, suppressed.wrapping_add(1)) });
+    let (permitted, limit) = (may_log(kind), &LIMITS[kind as usize]);
+    let (last_logged, suppressed) = limit.get();
+    let more = (last_logged, suppressed.wrapping_add(1));
+    limit.set(if permitted { (milliseconds(), 0) } else { more });
     permitted.then_some(suppressed)
 }
 
 /// A call of the parent failed, and this client, if there is one, is not served.
-pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
+pub fn failed(kind: Kind, call: &str, e: Errno, client: Option<&Sockaddr>) {
     if let Some(n) = permit(kind) {
-        let mut line = message();
+        let line = message();
         line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
         line.client(client).suppressed(n).end();
     }
@@ -44,14 +50,14 @@ pub fn failed(kind: Kind, call: &str, e: Errno, client: &Sockaddr) {
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
     if let Some(n) = permit(Kind::Refuse) {
-        message().str("refuse").client(client).suppressed(n).end();
+        message().str("refuse").client(Some(client)).suppressed(n).end();
     }
 }
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
     if VERBOSE.get() {
-        message().str("accept").pid(pid).client(client).children().end();
+        message().str("accept").pid(pid).client(Some(client)).children().end();
     }
 }
 
@@ -68,8 +74,8 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     };
     let permitted = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
     let Some(n) = permitted else { return };
-    let mut line = message();
-    line.str("end").pid(pid).client(client).str(" reason=").str(reason);
+    let line = message();
+    line.str("end").pid(pid).client(Some(client)).str(" reason=").str(reason);
     if kind.is_some() {
         let names = if signal.is_some() { SIGNALS } else { ERRORS };
         line.name(names, signal.unwrap_or(errno));
@@ -80,7 +86,7 @@ pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
 /// The end of the server has begun or goes on, for `signal` or, if that is 0,
 /// because the time is over.
 pub fn stopping(event: &str, signal: c_int) {
-    let mut line = message();
+    let line = message();
     line.str(event);
     if signal != 0 {
         line.str(" signal=").name(SIGNALS, signal);
@@ -93,11 +99,11 @@ impl Line {
         self.str(" pid=").num(pid.as_raw_pid() as usize)
     }
 
-    fn client(&mut self, client: &Sockaddr) -> &mut Self {
-        if client.family != 0 {
-            self.str(" client=").addr(client);
+    fn client(&mut self, client: Option<&Sockaddr>) -> &mut Self {
+        match client {
+            Some(client) => self.str(" client=").addr(client),
+            None => self,
         }
-        self
     }
 
     fn children(&mut self) -> &mut Self {

@@ -11,31 +11,34 @@ mod listen;
 mod log;
 mod notify;
 mod options;
+mod reap;
 
-use crate::sys::{self, Fd, Sockaddr, Strings, message};
+use crate::sys::{self, Fd, Strings, message};
 use children::TABLE;
 pub use connection::{_exit, close, recv, send};
-pub use end::{catch_signals, waitpid};
+pub use end::catch_signals;
 pub use fault::error_;
 pub use listen::{bind, getaddrinfo, listen, sd_listen_fds, setsockopt, socket};
-use options::{MAX_CHILDREN, QUIET, RAW};
+use options::{QUIET, RAW};
 pub use options::{Service, getopt};
+pub use reap::waitpid;
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 use rustix::thread::Timespec;
 
-/// Time between two attempts of accept(2) when the system lacks something.
+/// Time between two attempts of accept(2) or fork(2) when the system lacks something.
 const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Time for a child to end whose client has left.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Does the last things before the first connection, writes the ready line and
 /// tells the service manager.
 pub fn ready(listenfd: Fd, service: Service, env: Strings) {
     let addr = sys::getsockname(listenfd).unwrap_or_else(|e| fault::die("getsockname", e));
-    listen::keep_alive(listenfd);
     end::LISTENFD.set(listenfd.as_raw_fd());
     sys::reopen_terminal();
     sys::close_all_but(listenfd);
-    notify::connect(env);
+    let manager = notify::connect(env);
     fault::log_unserved();
     confine::confine();
     let name = match service {
@@ -43,7 +46,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
         Service::Rot13 => "rot13",
     };
     message().str(name).str(" listening on ").addr(&addr).end();
-    notify::notify("READY=1");
+    notify::ready(manager);
 }
 
 /// accept(2). It refuses a client whose source has as many children as it may have. It
@@ -51,52 +54,73 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
 /// After a stop signal it returns the connections that come at once, and then drains.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
-        let is_full = children::count() >= MAX_CHILDREN.get() as usize;
+        let is_full = !children::has_place();
         if end::is_over(is_full) {
             end::drain(listenfd);
         }
         if is_full {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
-            if waitpid() == 0 {
+            if waitpid() == 0 && !children::has_place() {
                 sys::pause(end::NOTHING, None);
             }
             continue;
         }
         match end::unblocked(|| sys::accept(listenfd, &TABLE.client)) {
-            Ok(connfd) if children::may_have_one_more() => {
+            Ok(connfd) if may_serve() => {
                 connection::set(connfd);
                 return connfd;
             }
             Ok(connfd) => {
-                log::refused(&TABLE.client.get());
+                log::refused(children::client());
                 sys::close(connfd);
             }
             Err(Errno::INTR | Errno::CONNABORTED) => {}
             Err(_) if end::is_stopping() => end::drain(listenfd),
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
-                log::failed(log::Kind::Accept, "accept", e, &Sockaddr::NONE);
+                log::failed(log::Kind::Accept, "accept", e, None);
                 sys::pause(end::NOTHING, Some(&mut { RETRY }));
             }
         }
     }
 }
 
-/// fork(2): 0 in the child, -1 if it failed. The child is ready to serve.
+/// Whether the client's source may have one more child. A client sees the end of its
+/// connection before its child is gone, so this waits a moment for that; but not for each
+/// of many clients that are refused.
+fn may_serve() -> bool {
+    let mut left = MOMENT;
+    while !children::may_have_one_more() && log::may_log(log::Kind::Refuse) {
+        reap::reap_all(0);
+        if !children::may_have_one_more() && !sys::pause(end::NOTHING, Some(&mut left)) {
+            return false;
+        }
+    }
+    children::may_have_one_more()
+}
+
+/// fork(2): 0 in the child, which is ready to serve; -1 after a stop signal. It waits for
+/// memory and for processes.
 pub fn fork() -> i32 {
-    match sys::fork() {
-        Ok(None) => {
-            connection::begin(end::is_stopping());
-            0
-        }
-        Ok(Some(pid)) => {
-            children::add(pid);
-            log::accepted(pid, &TABLE.client.get());
-            pid.as_raw_pid()
-        }
-        Err(e) => {
-            log::failed(log::Kind::Fork, "fork", e, &TABLE.client.get());
-            -1
+    loop {
+        match sys::fork() {
+            Ok(None) => {
+                connection::begin(end::is_stopping());
+                return 0;
+            }
+            Ok(Some(pid)) => {
+                children::add(pid);
+                log::accepted(pid, children::client());
+                return pid.as_raw_pid();
+            }
+            Err(_) if end::is_stopping() => {
+                connection::reset_at_close();
+                return -1;
+            }
+            Err(e) => {
+                log::failed(log::Kind::Fork, "fork", e, Some(children::client()));
+                sys::pause(end::NOTHING, Some(&mut { RETRY }));
+            }
         }
     }
 }

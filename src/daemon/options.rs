@@ -62,8 +62,8 @@ pub const NOBODY: u32 = u32::MAX;
 /// Reads the options, and returns the service and the port. Options may stand
 /// anywhere before `--`. With a socket that was handed over echo needs no port.
 pub fn getopt(mut args: Strings, has_socket: bool) -> (Service, Option<u16>) {
-    HOSTS[0].set(Sockaddr::ANY6);
-    HOSTS[1].set(Sockaddr::ANY);
+    HOSTS[0].set(Sockaddr::any(libc::AF_INET6));
+    HOSTS[1].set(Sockaddr::any(libc::AF_INET));
     MAX_CHILDREN.set(1024);
     MAX_PER_SOURCE.set(MOST_CHILDREN);
     GRACE_SECONDS.set(10);
@@ -117,30 +117,30 @@ fn letter(name: &[u8]) -> Option<u8> {
 fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool {
     let letter = letter(name).unwrap_or_else(|| wrong("unknown option: ", name));
     let takes_value = matches!(letter, b'b' | b'c' | b'C' | b'g' | b't' | b'u');
-    if !takes_value && value.is_some() && name.len() > 2 {
+    let has_value = value.is_some_and(|value| name.len() > 2 || value.first() == Some(&b'='));
+    if !takes_value && has_value {
         wrong("option takes no value: ", name);
     }
     let value = if takes_value { value.or_else(|| args.next()) } else { Some(&b""[..]) };
     let value = value.unwrap_or_else(|| wrong("value missing after ", name));
-    let number = |least, most| typed_number(name, value, least, most);
     match letter {
         b'b' => {
             let Some(host) = inet_pton(value) else {
-                wrong_value(&mut message(), name, value).str("not a numeric IP address").end();
-                sys::_exit(2)
+                usage(wrong_value(message(), name, value).str("not a numeric IP address"))
             };
             HOSTS[0].set(host);
             HOSTS[1].set(Sockaddr::NONE);
         }
-        b'c' => MAX_CHILDREN.set(number(1, MOST_CHILDREN)),
-        b'C' => MAX_PER_SOURCE.set(number(1, MOST_CHILDREN)),
-        b'g' => GRACE_SECONDS.set(number(0, DAY)),
+        b'c' => MAX_CHILDREN.set(typed_number(name, value, 1, MOST_CHILDREN)),
+        b'C' => MAX_PER_SOURCE.set(typed_number(name, value, 1, MOST_CHILDREN)),
+        b'g' => GRACE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'r' => REUSE_PORT.set(true),
         b'R' => RAW.set(true),
-        b't' => IDLE_SECONDS.set(number(0, DAY)),
+        b't' => IDLE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'u' => {
             let (uid, gid) = split_once(value, b':');
-            let id = |text| typed_number(name, text, 0, NOBODY - 1);
+            let most = NOBODY - 1;
+            let id = |id| number(id, most).unwrap_or_else(|| typed_number(name, value, 0, most));
             UID.set(id(uid));
             GID.set(id(gid.unwrap_or(uid)));
         }
@@ -157,10 +157,8 @@ fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
     if let Some(n) = number(value, most).filter(|&n| n >= least) {
         return n;
     }
-    let mut line = message();
-    wrong_value(&mut line, name, value).str("not a number from ").num(least as usize);
-    line.str(" to ").num(most as usize).end();
-    sys::_exit(2)
+    let line = wrong_value(message(), name, value).str("not a number from ");
+    usage(line.num(least as usize).str(" to ").num(most as usize))
 }
 
 fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Line {
@@ -168,7 +166,12 @@ fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Lin
 }
 
 fn wrong(what: &str, typed: &[u8]) -> ! {
-    message().str(what).typed(typed).end();
+    usage(message().str(what).typed(typed))
+}
+
+/// Ends the program with this message.
+fn usage(line: &mut Line) -> ! {
+    line.str("; try --help").end();
     sys::_exit(2)
 }
 

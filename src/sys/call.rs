@@ -43,6 +43,7 @@
 use super::arch::syscall;
 use super::inet::Sockaddr;
 use super::mem::copy;
+use super::start::STACK;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
@@ -198,15 +199,26 @@ pub fn set_timeout(fd: Fd, option: c_int, seconds: u32, microseconds: u32) -> bo
     setsockopt(fd, libc::SOL_SOCKET, option, &[seconds, 0, microseconds, 0])
 }
 
-/// Writes `text` unless that would block; whether all of it was written
-/// (pwritev2(2), RWF_NOWAIT).
-pub fn write_now(fd: Fd, text: &[u8]) -> bool {
+/// getsockopt(2), for an option of at most so many ints. What the kernel does not have
+/// stays as it is.
+pub fn getsockopt(fd: Fd, level: c_int, option: c_int, value: &mut [u32]) {
+    let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
+    let mut len = size_of_val(value);
+    let args = [fd, level, option, value.as_mut_ptr() as usize, &raw mut len as usize];
+    // SAFETY: the kernel writes at most `len` bytes of `value`, and `len`.
+    unsafe { syscall(libc::SYS_getsockopt, args) };
+}
+
+/// Writes `text` unless that would block; how many bytes were written (pwritev2(2),
+/// RWF_NOWAIT).
+pub fn write_now(fd: Fd, text: &[u8]) -> usize {
     // The offset -1 means the current file position.
-    match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
-        Ok(n) => n == text.len(),
+    let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         // Not every file can tell whether it would block.
-        Err(_) => poll_out(fd, Some(&NOW)) && retry_on_intr(|| write(fd, text)) == Ok(text.len()),
-    }
+        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
+        written => written,
+    };
+    written.unwrap_or(0)
 }
 
 /// For `poll_out`: without waiting.
@@ -233,13 +245,8 @@ pub struct TcpInfo {
 /// acknowledged nothing, has nothing to acknowledge and is silent.
 pub fn tcp_info(fd: Fd) -> TcpInfo {
     // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
-    let mut info = [0u32; 37];
-    let mut len = size_of_val(&info);
-    let (fd, at, len_at) =
-        (fd.as_raw_fd() as usize, info.as_mut_ptr() as usize, &raw mut len as usize);
-    let args = [fd, libc::IPPROTO_TCP as usize, libc::TCP_INFO as usize, at, len_at];
-    // SAFETY: the kernel writes at most `len` bytes of `info`, and `len`.
-    unsafe { syscall(libc::SYS_getsockopt, args) };
+    let mut info = [0; 37];
+    getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
     TcpInfo {
         acknowledged: info[30], // tcpi_bytes_acked, the low half
         // tcpi_unacked, tcpi_notsent_bytes; tcpi_state: a closed connection keeps them.
@@ -282,24 +289,30 @@ pub fn milliseconds() -> u64 {
     now[0] * 1000 + now[1] / 1_000_000
 }
 
-/// It stands in the first page of the program (link.ld).
+/// The first byte of the program's constants, in its first page, and the last one of
+/// its code (link.ld).
 #[unsafe(link_section = ".rodata.first")]
 static FIRST: u8 = 0;
+#[unsafe(link_section = ".last")]
+static LAST: u8 = 0;
 
-/// Lets children have the program and its memory below `end`, and nothing else:
-/// not the arguments, the environment and what lies from `end` on (madvise(2),
-/// MADV_DONTFORK).
-pub fn dont_fork_beyond(end: *const u8) {
-    let (start, end) = (&raw const FIRST as usize & !4095, end as usize);
-    let dont_fork = |from, len| {
-        // SAFETY: it changes no memory of this process, and its children use nothing
-        // there. It fails with ENOMEM where nothing is mapped, and does the rest.
-        unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_DONTFORK as usize]) };
+/// Lets children have the program and its memory below `end`, and nothing else: not
+/// the arguments and the environment, nor what lies from `end` on, nor the vdso, which
+/// may lie between the program and its memory on 64-bit Arm (madvise(2), MADV_DONTFORK).
+/// Returns whether that is so.
+pub fn dont_fork_beyond(end: *const u8) -> bool {
+    let advise = |from: usize, to: usize, advice: c_int| {
+        let args = [from, to - from, advice as usize];
+        // SAFETY: it changes no memory of this process, and its children use nothing else.
+        let done = ret(unsafe { syscall(libc::SYS_madvise, args) });
+        // ENOMEM: somewhere nothing is mapped. The rest is done.
+        matches!(done, Ok(_) | Err(Errno::NOMEM))
     };
-    dont_fork(0, start);
     // All of a process is below isize::MAX. With usize::MAX the end could wrap to 0, when
     // the kernel rounds the length up to its pages: EINVAL.
-    dont_fork(end, isize::MAX as usize - end);
+    advise(0, &raw const STACK as usize, libc::MADV_DONTFORK)
+        & advise(end as usize, isize::MAX as usize, libc::MADV_DONTFORK)
+        & advise(&raw const FIRST as usize & !4095, &raw const LAST as usize + 1, libc::MADV_DOFORK)
 }
 
 /// seccomp(2): this filter for this process and its children, for good.

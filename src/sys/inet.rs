@@ -20,10 +20,11 @@ pub struct Sockaddr {
 impl Sockaddr {
     pub const NONE: Sockaddr =
         Sockaddr { family: 0, port: [0; 2], v4: [0; 4], v6: [0; 16], scope_id: 0 };
-    /// Every IPv4 address.
-    pub const ANY: Sockaddr = Sockaddr { family: AF_INET as u16, ..Sockaddr::NONE };
-    /// Every IPv6 address.
-    pub const ANY6: Sockaddr = Sockaddr { family: AF_INET6 as u16, ..Sockaddr::NONE };
+
+    /// Every address of this family.
+    pub fn any(family: i32) -> Sockaddr {
+        Sockaddr { family: family as u16, ..Sockaddr::NONE }
+    }
 
     pub fn with_port(self, port: u16) -> Sockaddr {
         Sockaddr { port: port.to_be_bytes(), ..self }
@@ -44,8 +45,8 @@ impl Sockaddr {
 /// section 2.2), with port 0; nothing for any other text.
 pub fn inet_pton(text: &[u8]) -> Option<Sockaddr> {
     match parse_v4(text) {
-        Some(v4) => Some(Sockaddr { v4: v4.to_be_bytes(), ..Sockaddr::ANY }),
-        None => Some(Sockaddr { v6: parse_v6(text)?.to_be_bytes(), ..Sockaddr::ANY6 }),
+        Some(v4) => Some(Sockaddr { v4: v4.to_be_bytes(), ..Sockaddr::any(AF_INET) }),
+        None => Some(Sockaddr { v6: parse_v6(text)?.to_be_bytes(), ..Sockaddr::any(AF_INET6) }),
     }
 }
 

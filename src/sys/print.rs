@@ -16,16 +16,27 @@ pub struct Line {
     text: [MaybeUninit<u8>; CAPACITY],
 }
 
-/// Messages that could not be written since the last one.
+/// Twice the messages that could not be written since the last one, and 1 more if
+/// one of them was cut short: the next begins with a newline.
 static LOST: Global<usize> = Global::new(0);
 
-/// What a message to the operator begins with.
-const PREFIX: &str = "forkline: ";
+/// What a message to the operator begins with. The newline is for a message behind one
+/// that was cut short.
+const PREFIX: &str = "\nforkline: ";
+
+/// The message that is being written. Only the parent has it, since it names clients
+/// (link.ld).
+// SAFETY: it is all zeros, as `.bss` is.
+#[unsafe(link_section = ".bss.parent.message")]
+static mut MESSAGE: Line = Line { len: 0, text: [MaybeUninit::new(0); _] };
 
 /// A message to the operator: a line with room for the prefix. `end` writes it.
-#[inline(always)]
-pub fn message() -> Line {
-    Line { len: PREFIX.len(), text: [MaybeUninit::uninit(); CAPACITY] }
+pub fn message() -> &'static mut Line {
+    let line = &raw mut MESSAGE;
+    // SAFETY: there is one at a time, since no handler runs while one is being written.
+    let line = unsafe { &mut *line };
+    line.len = PREFIX.len();
+    line
 }
 
 impl Line {
@@ -35,8 +46,7 @@ impl Line {
     }
 
     pub fn bytes(&mut self, text: &[u8]) -> &mut Self {
-        let len = self.len.min(CAPACITY);
-        self.len = len + copy(&mut self.text[len..], text);
+        self.len += copy(self.text.get_mut(self.len..).unwrap_or_default(), text);
         self
     }
 
@@ -102,10 +112,12 @@ impl Line {
         copy(&mut self.text, PREFIX.as_bytes());
         let lost = LOST.get();
         if lost > 0 {
-            self.str(" lost=").num(lost);
+            self.str(" lost=").num(lost / 2);
         }
-        let written = write_now(STDERR, self.str("\n").text());
-        LOST.set(if written { 0 } else { lost + 1 });
+        let text = self.str("\n").text();
+        let text = text.get(!lost & 1..).unwrap_or_default();
+        let written = write_now(STDERR, text);
+        LOST.set(if written == text.len() { 0 } else { (lost + 2) | (written > 0) as usize });
     }
 
     fn text(&self) -> &[u8] {

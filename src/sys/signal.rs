@@ -53,6 +53,15 @@ pub fn pause(blocked: u64, time: Option<&mut Timespec>) -> bool {
     unsafe { syscall(libc::SYS_ppoll, [0, 0, time, set, SIGSET]) != 0 }
 }
 
+/// Sends SIGALRM once, after this time (setitimer(2)); whether that is so.
+pub fn alarm(microseconds: u64) -> bool {
+    // A `struct itimerval`: no interval; seconds and microseconds.
+    let value = [0, 0, microseconds / 1_000_000, microseconds % 1_000_000];
+    let args = [libc::ITIMER_REAL as usize, &raw const value as usize, 0];
+    // SAFETY: the kernel reads `value`.
+    unsafe { syscall(libc::SYS_setitimer, args) == 0 }
+}
+
 /// Bytes of the handlers' stack.
 const STACK: usize = 64 * 1024;
 

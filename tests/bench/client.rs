@@ -2,10 +2,13 @@
 //! can, the same for every server. Every answer is compared, but a stream's
 //! only at its beginning.
 
+use crate::common::connect_from;
 use std::ffi::c_int;
 use std::io::{Error, ErrorKind, Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Nothing here may wait longer for a server.
@@ -67,28 +70,68 @@ pub fn stay_on(processor: usize) {
 
 /// Connects, exchanges one line, closes: `n` times, `parallel` at a time.
 pub fn connections(address: SocketAddrV4, exchange: &Exchange, n: usize, parallel: usize) {
+    connections_while(address, exchange, parallel, |begun| begun < n);
+}
+
+/// The same for some time: how many, and in how many seconds.
+pub fn connections_for(
+    address: SocketAddrV4,
+    exchange: &Exchange,
+    time: Duration,
+    parallel: usize,
+) -> (f64, f64) {
+    let begin = Instant::now();
+    let n = connections_while(address, exchange, parallel, |_| begin.elapsed() < time);
+    (n as f64, begin.elapsed().as_secs_f64())
+}
+
+/// Connects while there shall be `more` than have begun.
+fn connections_while(
+    address: SocketAddrV4,
+    exchange: &Exchange,
+    parallel: usize,
+    more: impl Fn(usize) -> bool,
+) -> usize {
     let mut clients: Vec<Option<Client>> = (0..parallel).map(|_| None).collect();
     let mut epoll = Epoll::new(parallel);
     let (mut begun, mut ended) = (0, 0);
-    let mut begin = |epoll: &Epoll, clients: &mut Vec<Option<Client>>, slot| {
-        if begun < n {
-            begun += 1;
+    let begin = |epoll: &Epoll, clients: &mut Vec<Option<Client>>, slot, begun: &mut usize| {
+        if more(*begun) {
+            *begun += 1;
             let mut client = Client::connect(address);
             client.send(exchange);
             epoll.add(&client.stream, slot);
             clients[slot] = Some(client);
         }
     };
-    (0..parallel).for_each(|slot| begin(&epoll, &mut clients, slot));
-    while ended < n {
+    (0..parallel).for_each(|slot| begin(&epoll, &mut clients, slot, &mut begun));
+    while ended < begun {
         for slot in epoll.wait() {
             if clients[slot].as_mut().is_some_and(|client| client.receive(exchange)) {
                 clients[slot] = None; // closes it
                 ended += 1;
-                begin(&epoll, &mut clients, slot);
+                begin(&epoll, &mut clients, slot, &mut begun);
             }
         }
     }
+    ended
+}
+
+/// A client that sends a line each 2 ms: the microseconds until each came back, but for
+/// the first one, which waits to be accepted.
+pub fn polite(address: SocketAddrV4, exchange: &Exchange, time: Duration) -> Vec<f64> {
+    let mut client = Client::connect(address).patient();
+    client.send(exchange);
+    while !client.receive(exchange) {}
+    let (begin, mut times) = (Instant::now(), Vec::new());
+    while begin.elapsed() < time {
+        let sent = Instant::now();
+        client.send(exchange);
+        while !client.receive(exchange) {}
+        times.push(sent.elapsed().as_secs_f64() * 1e6);
+        thread::sleep(Duration::from_millis(2));
+    }
+    times
 }
 
 /// Connections that are kept, each of which has exchanged one line.
@@ -98,13 +141,26 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// At most 8 are waiting to be accepted at once: some servers' queues are short.
     pub fn connect(address: SocketAddrV4, exchange: &Exchange, n: usize) -> Clients {
+        Clients::connect_with(exchange, n, |_| Client::connect(address))
+    }
+
+    /// The same from many addresses: an address has 28,000 ports.
+    pub fn connect_from_many(address: SocketAddrV4, exchange: &Exchange, n: usize) -> Clients {
+        Clients::connect_with(exchange, n, |i| {
+            let from = Ipv4Addr::new(127, 0, 1, 1 + (i / 4000) as u8);
+            let stream = connect_from(from, address.into()).expect("connect");
+            Client { stream, got: 0 }
+        })
+    }
+
+    /// At most 8 are waiting to be accepted at once: some servers' queues are short.
+    fn connect_with(exchange: &Exchange, n: usize, connect: impl Fn(usize) -> Client) -> Clients {
         let mut all = Clients { clients: Vec::with_capacity(n), epoll: Epoll::new(n.min(1024)) };
         while all.clients.len() < n {
             let first = all.clients.len();
             for slot in first..n.min(first + 8) {
-                let mut client = Client::connect(address).patient();
+                let mut client = connect(slot).patient();
                 client.send(exchange);
                 all.epoll.add(&client.stream, slot);
                 all.clients.push(client);
@@ -177,6 +233,15 @@ impl Stream<'_> {
             }
         }
         (done as f64, begin.elapsed().as_secs_f64())
+    }
+
+    /// Streams until it is told to stop.
+    pub fn run_until(&mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            if self.send() == 0 && self.receive(false) == 0 {
+                self.wait();
+            }
+        }
     }
 
     fn send(&mut self) -> usize {

@@ -4,8 +4,8 @@
 //!
 //!     cargo bench --locked --bench bench -- [PART...] [SERVER...]
 //!
-//! A part is one of calls, connections, pinned, lines, stream, memory and
-//! public; without one all are measured. A server is chosen by a part of its
+//! A part is one of calls, connections, pinned, lines, stream, memory, silent, fair
+//! and public; without one all are measured. A server is chosen by a part of its
 //! name; bare C always takes part. In the environment:
 //!
 //! - FORKLINE: the forkline to measure, if not the one just built
@@ -13,6 +13,7 @@
 //! - FORKLINE_BENCH_ROUNDS: how many rounds for every server, however long they take
 //! - FORKLINE_BENCH_QUICK=1: little work and one round, to try the benchmark
 
+mod beside;
 mod chart;
 mod client;
 #[path = "../common/mod.rs"]
@@ -47,6 +48,10 @@ fn main() {
             false
         }
     });
+    if let Err(why) = beside::permitted() {
+        println!("skipped: silent: {why}");
+        parts.retain(|part| part.name != "silent");
+    }
     let quick = env::var("FORKLINE_BENCH_QUICK").is_ok_and(|value| value == "1");
     let given = env::var("FORKLINE_BENCH_ROUNDS").ok().and_then(|n| n.parse().ok());
     let servers = server::all(&words);

@@ -1,5 +1,6 @@
 //! What is measured, and how.
 
+use crate::beside::{self, SILENT, STREAMS};
 use crate::client::{self, Clients, Exchange, Stream};
 use crate::common;
 use crate::server::{self, Class, Running, Server, field};
@@ -26,7 +27,7 @@ pub struct Part {
 
 /// In the order in which they are measured. Rounds times seconds times servers
 /// are less than ten minutes.
-pub const PARTS: [Part; 7] = [
+pub const PARTS: [Part; 9] = [
     Part {
         name: "calls",
         tool: Some("strace"),
@@ -70,6 +71,20 @@ pub const PARTS: [Part; 7] = [
         measure: memory,
     },
     Part {
+        name: "silent",
+        tool: None,
+        rounds: [3, 1, 0],
+        seconds: [6.0, 6.0, 0.0],
+        measure: beside::silent,
+    },
+    Part {
+        name: "fair",
+        tool: None,
+        rounds: [3, 2, 1],
+        seconds: [4.5, 4.5, 5.0],
+        measure: beside::fair,
+    },
+    Part {
         name: "public",
         tool: Some("echo_bench"),
         rounds: [4, 2, 1],
@@ -95,15 +110,32 @@ pub const CLIENTS: [usize; 4] = [1, 50, 300, 1000];
 pub struct Effort {
     connections: usize,
     calls: usize,
-    time: Duration,
+    pub time: Duration,
     idle: usize,
+    /// For one of so many clients.
+    pub divisor: usize,
 }
 
 impl Effort {
-    pub const FULL: Effort =
-        Effort { connections: 2000, calls: 100, time: Duration::from_millis(400), idle: 500 };
-    pub const QUICK: Effort =
-        Effort { connections: 200, calls: 20, time: Duration::from_millis(50), idle: 50 };
+    pub const FULL: Effort = Effort {
+        connections: 2000,
+        calls: 100,
+        time: Duration::from_millis(400),
+        idle: 500,
+        divisor: 1,
+    };
+    pub const QUICK: Effort = Effort {
+        connections: 200,
+        calls: 20,
+        time: Duration::from_millis(50),
+        idle: 50,
+        divisor: 10,
+    };
+
+    /// For what happens now and then.
+    pub fn long(&self) -> Duration {
+        self.time * 5 / 2
+    }
 }
 
 pub fn figures() -> Vec<Figure> {
@@ -137,6 +169,24 @@ pub fn figures() -> Vec<Figure> {
     add("own", table, "its own pages", false, true);
     add("pss", table, "PSS", false, false);
     add("memory", table, "growth of the system's, both ends", false, true);
+    let table = "Connections beside silent clients, 4 at a time";
+    for n in SILENT {
+        let heading = format!("{n} silent clients, connections in a second");
+        add(&format!("beside-{n}"), table, &heading, true, n > 0);
+    }
+    for n in SILENT {
+        let heading = format!("{n} silent clients, CPU of the parent for one, us");
+        add(&format!("parent-{n}"), table, &heading, false, n > 0);
+    }
+    let table = "A polite client, a line each 2 ms: us there and back";
+    let streams = STREAMS.map(|n| (n.to_string(), format!("{n} that stream")));
+    let flood = ("flood".into(), "connections that come and go".into());
+    for (key, others) in streams.into_iter().chain([flood]) {
+        for share in ["p50", "p99", "p99.9"] {
+            let heading = format!("{share} beside {others}");
+            add(&format!("{share}-{key}"), table, &heading, false, share == "p50" && key == "50");
+        }
+    }
     let table = "rust_echo_bench, 50 clients, 512 bytes";
     add("public", table, "answers in a second", true, true);
     add("size", "The program", "bytes of the file", false, false);
@@ -163,7 +213,7 @@ fn share(n: usize, server: &Server) -> usize {
     if server.class == Class::Slow { n / 4 } else { n }
 }
 
-fn exchange(server: &Server, bytes: usize) -> Exchange {
+pub fn exchange(server: &Server, bytes: usize) -> Exchange {
     let mut line = b"The quick brown fox jumps over the lazy dog. ".repeat(bytes / 45 + 1);
     line.truncate(bytes - 1);
     line.push(b'\n');

@@ -20,6 +20,10 @@ fn goals() -> Vec<Goal> {
         ("gain".into(), QUIET, "", "at least", 1.3),
         ("stream".into(), QUIET, BARE_C, "at least", 1.0),
         ("stream".into(), "forkline rot13", BARE_C, "at least", 0.6),
+        ("parent-10000".into(), QUIET, BARE_C, "at most", 0.2),
+        ("p50-50".into(), QUIET, "Go", "at most", 0.01),
+        ("p50-50".into(), QUIET, "tokio", "at most", 0.01),
+        ("p99-50".into(), QUIET, BARE_C, "at most", 1.0),
         ("tables".into(), QUIET, "", "at most", 12.0),
         ("own".into(), QUIET, "", "at most", 4.0),
     ];
@@ -185,7 +189,7 @@ impl Report {
             let verdict = if met { "" } else { "  not met" };
             let (median, range) = (short(reached.median), reached.range());
             println!(
-                "{heading}  {key:12}{server:17}{what:>8} {limit:4} {to:7}{median:>7} ({range}){verdict}"
+                "{heading}  {key:13}{server:17}{what:>8} {limit:4} {to:7}{median:>7} ({range}){verdict}"
             );
             heading = "";
         }

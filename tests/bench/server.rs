@@ -101,7 +101,7 @@ fn binary() -> String {
 }
 
 fn forkline(binary: &str, service: &str) -> Server {
-    server(&format!("{binary} -c 4096 SHARE {service} PORT")).telling()
+    server(&format!("{binary} -c 16384 SHARE {service} PORT")).telling()
 }
 
 fn bare_c() -> Made {
@@ -381,15 +381,12 @@ impl Running {
     /// Microseconds on a processor of its processes so far, those that have
     /// ended left out (proc(5): schedstat has nanoseconds).
     pub fn microseconds(&self) -> f64 {
-        let mut sum = 0.0;
-        for pid in self.processes() {
-            let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-            for thread in threads.flatten() {
-                let schedstat = fs::read_to_string(thread.path().join("schedstat"));
-                sum += field(&schedstat.unwrap_or_default(), "") / 1e3;
-            }
-        }
-        sum
+        self.processes().into_iter().map(microseconds_of).sum()
+    }
+
+    /// The same of the process that accepts connections, with all its threads.
+    pub fn parent_microseconds(&self) -> f64 {
+        microseconds_of(self.pid)
     }
 
     /// KiB of its processes: page tables, pages that one alone has, and PSS, in
@@ -417,6 +414,13 @@ impl Drop for Running {
         let ended = |&pid: &u32| common::stat(pid).is_none_or(|(state, _)| state == 'Z');
         common::wait_for("its group ends", || self.processes().iter().all(ended));
     }
+}
+
+/// Microseconds on a processor of all threads of a process.
+fn microseconds_of(pid: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let schedstat = threads.map(|thread| fs::read_to_string(thread.path().join("schedstat")));
+    schedstat.map(|text| field(&text.unwrap_or_default(), "") / 1e3).sum()
 }
 
 /// The number on the line that begins with `name`, 0 if there is none.

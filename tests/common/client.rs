@@ -4,7 +4,7 @@ use super::*;
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 use std::os::linux::net::TcpStreamExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
@@ -247,6 +247,19 @@ pub fn receive_all(stream: &TcpStream) -> (Vec<u8>, End) {
             Err(error) => panic!("receive: {error}"),
         }
     }
+}
+
+/// Sets an option of a socket, if there is a value, and gives it.
+pub fn socket_option(socket: &impl AsFd, level: i32, option: i32, value: Option<i32>) -> i32 {
+    let (fd, mut now, mut len) = (socket.as_fd().as_raw_fd(), 0, 4);
+    // SAFETY: the option's value is an int, and lives longer than the calls.
+    let results = unsafe {
+        let set = |new: i32| libc::setsockopt(fd, level, option, (&raw const new).cast(), 4);
+        let set = value.map_or(0, set);
+        [set, libc::getsockopt(fd, level, option, (&raw mut now).cast(), &mut len)]
+    };
+    assert_eq!(results, [0, 0], "{}", io::Error::last_os_error());
+    now
 }
 
 /// Bytes that this end has sent and that the other's kernel has not

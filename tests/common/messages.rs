@@ -20,19 +20,22 @@ pub const REASONS: [&str; 6] = ["eof", "idle", "stop", "reset", "signal", "fault
 pub const CALLS: [&str; 3] = ["accept", "fork", "NOTIFY_SOCKET"];
 
 /// The other lines. A word in capitals stands for a value, see `FORMS`.
-pub const SENTENCES: [&str; 22] = [
+pub const SENTENCES: [&str; 11] = [
     "SERVICE listening on ADDRESS",
     "bind ADDRESS: ERROR",
     "socket ADDRESS: ERROR",
     "listen: ERROR",
     "accept: ERROR",
     "getsockname: ERROR",
-    "setgroups: ERROR",
-    "setresgid: ERROR",
-    "setresuid: ERROR",
+    "change of user: ERROR",
+    "serving without MADV_DONTFORK",
     "serving without seccomp: ERROR",
     "LISTEN_FDS: ERROR",
     "LISTEN_FDS is not 1: ERROR",
+];
+
+/// What may be wrong with the command line. Each line ends with `TRY`.
+pub const USAGE: [&str; 10] = [
     "a service is missing: echo or rot13",
     "neither echo nor rot13: TYPED",
     "echo needs a port",
@@ -44,6 +47,7 @@ pub const SENTENCES: [&str; 22] = [
     "TYPED TYPED: not a numeric IP address",
     "TYPED TYPED: not a number from NUMBER to NUMBER",
 ];
+pub const TRY: &str = "; try --help";
 
 type IsValue = fn(&str) -> bool;
 
@@ -57,7 +61,7 @@ const FORMS: [(&str, IsValue); 5] = [
 ];
 
 /// The errors that have a name here (src/sys/errno.rs), and some a meaning.
-const ERRORS: [(u32, &str); 20] = [
+const ERRORS: [(u32, &str); 22] = [
     (1, "EPERM"),
     (2, "ENOENT"),
     (9, "EBADF"),
@@ -69,10 +73,12 @@ const ERRORS: [(u32, &str); 20] = [
     (24, "EMFILE"),
     (38, "ENOSYS"),
     (88, "ENOTSOCK"),
+    (91, "EPROTOTYPE"),
     (95, "EOPNOTSUPP"),
     (97, "EAFNOSUPPORT (address family not supported)"),
     (98, "EADDRINUSE (address already in use)"),
     (99, "EADDRNOTAVAIL (address not available)"),
+    (103, "ECONNABORTED"),
     (105, "ENOBUFS"),
     (107, "ENOTCONN"),
     (110, "ETIMEDOUT"),
@@ -103,6 +109,9 @@ pub fn parse(line: &str) -> Result<(), String> {
     match EVENTS.iter().find(event) {
         Some(form) => parse_event(form, text),
         None if SENTENCES.iter().any(|sentence| fits(sentence, text)) => Ok(()),
+        None if text.strip_suffix(TRY).is_some_and(|text| USAGE.iter().any(|u| fits(u, text))) => {
+            Ok(())
+        }
         None => Err("neither an event nor a sentence".into()),
     }
 }

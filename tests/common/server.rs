@@ -344,6 +344,14 @@ fn never_full(pipe: &impl AsRawFd) {
     unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 1 << 20) };
 }
 
+/// Makes a pipe as small as it can be: a page of the machine. Otherwise it has 16 of
+/// them, which are 64 KiB on one machine and a megabyte on another.
+pub fn smallest_pipe(pipe: &impl AsRawFd) {
+    // SAFETY: no pointers.
+    let bytes = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 1) };
+    assert!(bytes > 0, "F_SETPIPE_SZ: {}", std::io::Error::last_os_error());
+}
+
 /// What a process has written to a pipe; a thread keeps reading, so that the
 /// pipe never fills.
 #[derive(Clone)]

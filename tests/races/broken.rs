@@ -16,6 +16,8 @@ pub struct Broken {
 
 enum Tried {
     Parent(&'static [Event]),
+    /// The same with many children.
+    Many(&'static [Event]),
     Child(Event),
 }
 
@@ -47,6 +49,12 @@ pub const BROKEN: &[Broken] = &[
         name: "reaps one child for each signal",
         changes: &[("main.rs", "while waitpid() > 0 {}", "waitpid();")],
         tried: Tried::Parent(&[Event::Child, Event::Foreign]),
+    },
+    // The newest of many children are asked, and nobody asks the others.
+    Broken {
+        name: "asks only the newest of many children",
+        changes: &[("daemon/reap.rs", "    ask(usize::MAX);\n    while reap(None) > 0 {}\n", "")],
+        tried: Tried::Many(&[Event::Child]),
     },
     // A signal to a child that does not know its connection yet is lost.
     Broken {
@@ -123,9 +131,10 @@ impl Broken {
     /// What must catch it.
     pub fn trial<'a>(&self, program: &'a Path) -> Box<dyn Trial + 'a> {
         match self.tried {
-            Tried::Parent(events) => {
+            Tried::Parent(events) | Tried::Many(events) => {
                 let (events, when) = (events.to_vec(), When::Together);
-                Box::new(Parent { program, events, when, room: true, broken: true })
+                let many = matches!(self.tried, Tried::Many(_));
+                Box::new(Parent { program, events, when, room: true, many, broken: true })
             }
             Tried::Child(event) => Box::new(Child { program, event, shut: false, broken: true }),
         }

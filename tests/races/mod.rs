@@ -74,15 +74,20 @@ pub fn all(stride: usize, pair_stride: usize) -> bool {
     good
 }
 
-/// Every event for the parent, with and without a place that is free; and two
-/// signals for a child.
+/// Every event for the parent, with and without a place that is free, some also with
+/// many children; and two signals for a child.
 fn singles(program: &Path) -> Vec<Box<dyn Trial + '_>> {
     let mut trials: Vec<Box<dyn Trial>> = Vec::new();
     let when = When::Together;
     for room in [true, false] {
         for event in Event::ALL {
             let events = vec![event];
-            trials.push(Box::new(Parent { program, events, when, room, broken: false }));
+            let many = false;
+            trials.push(Box::new(Parent { program, events, when, room, many, broken: false }));
+        }
+        for event in [Event::Term, Event::Child, Event::Alarm] {
+            let (events, many) = (vec![event], true);
+            trials.push(Box::new(Parent { program, events, when, room, many, broken: false }));
         }
     }
     for event in [Event::Term, Event::Quit] {
@@ -97,7 +102,8 @@ fn singles(program: &Path) -> Vec<Box<dyn Trial + '_>> {
 fn pairs(program: &Path) -> Vec<Box<dyn Trial + '_>> {
     let mut trials: Vec<Box<dyn Trial>> = Vec::new();
     let mut add = |events, when, room| {
-        trials.push(Box::new(Parent { program, events, when, room, broken: false }));
+        let many = false;
+        trials.push(Box::new(Parent { program, events, when, room, many, broken: false }));
     };
     for (i, &first) in Event::ALL.iter().enumerate() {
         for &second in &Event::ALL[i..] {

@@ -20,11 +20,13 @@ pub enum Event {
     Child,
     /// A child ends that the server's program had before it became the server.
     Foreign,
+    /// SIGALRM: the timer is over.
+    Alarm,
 }
 
 impl Event {
-    pub const ALL: [Event; 5] =
-        [Event::Term, Event::Hup, Event::Quit, Event::Child, Event::Foreign];
+    pub const ALL: [Event; 6] =
+        [Event::Term, Event::Hup, Event::Quit, Event::Child, Event::Foreign, Event::Alarm];
 
     /// The signal that asks for the end.
     fn stop(self) -> Option<i32> {
@@ -32,7 +34,7 @@ impl Event {
             Event::Term => Some(libc::SIGTERM),
             Event::Hup => Some(libc::SIGHUP),
             Event::Quit => Some(libc::SIGQUIT),
-            Event::Child | Event::Foreign => None,
+            Event::Child | Event::Foreign | Event::Alarm => None,
         }
     }
 }
@@ -55,6 +57,8 @@ pub struct Parent<'a> {
     /// Whether there is a place for one more client, so that the parent comes back
     /// to accept. Otherwise it waits for a place.
     pub room: bool,
+    /// Whether there are so many children that they are asked one by one.
+    pub many: bool,
     /// Whether the server is one that must fail. Then a server that waits while
     /// something is due has failed, and nobody waits for the deadline.
     pub broken: bool,
@@ -73,7 +77,8 @@ pub struct Child<'a> {
 impl fmt::Display for Parent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let place = if self.room { "a place is free" } else { "no place is free" };
-        write!(f, "parent, {:?} {:?}, {place}", self.events, self.when)
+        let many = if self.many { ", many children" } else { "" };
+        write!(f, "parent, {:?} {:?}, {place}{many}", self.events, self.when)
     }
 }
 
@@ -94,6 +99,8 @@ pub trait Trial: fmt::Display + Sync {
 /// A signal within this time after the first is the same request; a second one is a second
 /// later (README), with some time for the server to take it.
 const SURELY_ONE: Duration = Duration::from_millis(900);
+/// More than the children of which the kernel is asked for any.
+const MANY: usize = 65;
 /// A child that is killed tells its client nothing.
 const KILL: &str = "forkline: kill ";
 /// A line, and a piece that is answered at the end.
@@ -158,6 +165,7 @@ impl Child<'_> {
             events: vec![],
             when: When::Together,
             room: true,
+            many: false,
             broken: self.broken,
         });
         let parent = Tracee::attach(scene.server.pid).expect("ptrace");
@@ -219,7 +227,7 @@ impl Scene {
     /// The server waits in accept.
     fn new(trial: &Parent) -> Scene {
         let count = |event| trial.events.iter().filter(|&&other| other == event).count();
-        let early = count(Event::Child).max(1);
+        let early = count(Event::Child).max(1) + if trial.many { MANY } else { 0 };
         let cap = early + 1 + usize::from(trial.room);
         let mut command = Command::new(trial.program);
         let cap_arg = cap.to_string();
@@ -266,7 +274,8 @@ impl Scene {
     fn give(&mut self, event: Event) {
         let child = match event {
             Event::Child => {
-                let (client, child) = self.early.pop().expect("a client");
+                // The oldest: of many the newest are asked first.
+                let (client, child) = self.early.remove(0);
                 drop(client);
                 child
             }
@@ -275,6 +284,7 @@ impl Scene {
                 kill(child as i32, libc::SIGKILL);
                 child
             }
+            Event::Alarm => return self.server.signal(libc::SIGALRM),
             Event::Term | Event::Hup | Event::Quit => {
                 self.stopped = true;
                 return self.server.signal(event.stop().unwrap());

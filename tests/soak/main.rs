@@ -1,4 +1,4 @@
-//! `make soak`: very many connections, most of them good and some rude, while
+//! `make soak`: very many connections, most of them good, while
 //! children are killed and everybody is stopped and continued at random.
 //! FORKLINE_SOAK says how many at a cap of 16; a million unless given. Then come
 //! half as many at a cap of 512.
@@ -29,7 +29,7 @@ struct Tally {
     /// Got every answer.
     served: AtomicUsize,
     /// Left or reset by the client in the middle.
-    rude: AtomicUsize,
+    left: AtomicUsize,
     /// Ended by the server before every answer, which the client noticed.
     lost: AtomicUsize,
     /// Signals to children that may have ended them.
@@ -61,11 +61,11 @@ fn soak() {
         let zombies = children_now(server.pid).len();
         let [leaked, growth, _] = footprint(server.pid);
         let (leaked, growth) = (leaked - before[0], growth - before[1]);
-        let [served, rude, lost, kills, most] =
-            [tally.served, tally.rude, tally.lost, tally.kills, tally.most]
+        let [served, left, lost, kills, most] =
+            [tally.served, tally.left, tally.lost, tally.kills, tally.most]
                 .map(AtomicUsize::into_inner);
         println!(
-            "cap {cap}: {served} served, {rude} rude, {lost} lost to {kills} signals, {most} at once at most; \
+            "cap {cap}: {served} served, {left} left, {lost} lost to {kills} signals, {most} at once at most; \
              leaked {leaked} descriptors, {zombies} zombies, growth {growth} KiB"
         );
         assert!(server.ended().is_none(), "the server has ended");
@@ -119,16 +119,16 @@ fn converse(server: &Server, tally: &Tally, batch: usize, random: &mut fastrand:
     for client in &clients {
         let many = b"one of many lines\n".repeat(random.usize(1..2000));
         let end = match random.u8(..20) {
-            0 => rude(client, b""),
-            1 => rude(client, b"half a line"),
-            2 => rude(client, &many),
+            0 => leave(client, b""),
+            1 => leave(client, b"half a line"),
+            2 => leave(client, &many),
             3 => polite(client, b"a line\nand half a line"),
             4 => polite(client, &many),
             _ => polite(client, b"hello\n"),
         };
         let count = match end {
             Ok(true) => &tally.served,
-            Ok(false) => &tally.rude,
+            Ok(false) => &tally.left,
             Err(error) => {
                 use ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
                 let told = [BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof];
@@ -154,7 +154,7 @@ fn polite(mut client: &TcpStream, text: &[u8]) -> io::Result<bool> {
 }
 
 /// Sends the text and leaves, by a reset as soon as the batch ends.
-fn rude(mut client: &TcpStream, text: &[u8]) -> io::Result<bool> {
+fn leave(mut client: &TcpStream, text: &[u8]) -> io::Result<bool> {
     let _ = client.write_all(text); // fails where the child was killed
     reset(client.try_clone()?);
     Ok(false)

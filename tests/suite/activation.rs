@@ -7,9 +7,10 @@ use std::io::{self, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// forkline with `socket` as descriptor 3 and the environment that says so.
 pub fn activated(socket: &impl AsFd, environment: &str, args: &str) -> Command {
@@ -79,6 +80,37 @@ fn a_drain_leaves_the_socket_to_the_next_one() {
     assert_eq!(receive(&client, 6), b"hello\n");
 }
 
+/// Keep-alive, and its three times in seconds and probes.
+fn keep_alive(socket: &impl AsFd) -> [i32; 4] {
+    [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    ]
+    .map(|(level, option)| socket_option(socket, level, option, None))
+}
+
+#[test]
+fn a_socket_without_keep_alive_gets_it() {
+    let listener = listener();
+    assert_eq!(keep_alive(&listener)[0], 0);
+    let _server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(keep_alive(&listener), [1, 60, 20, 3]);
+}
+
+/// A socket unit's own times are not undone.
+#[test]
+fn a_socket_with_keep_alive_keeps_its_times() {
+    let listener = listener();
+    socket_option(&listener, libc::SOL_SOCKET, libc::SO_KEEPALIVE, Some(1));
+    socket_option(&listener, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, Some(300));
+    socket_option(&listener, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, Some(7));
+    let before = keep_alive(&listener);
+    let _server = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    assert_eq!(keep_alive(&listener), before);
+}
+
 /// So do the connections that wait when the signal comes.
 #[test]
 fn a_drain_leaves_the_queue_to_the_next_one() {
@@ -97,9 +129,13 @@ fn a_drain_leaves_the_queue_to_the_next_one() {
 
 #[test]
 fn what_is_meant_for_another_process_is_ignored() {
-    for environment in
-        ["LISTEN_PID=1 LISTEN_FDS=1", "LISTEN_FDS=1", "LISTEN_PID=$$", "LISTEN_PID=x LISTEN_FDS=1"]
-    {
+    for environment in [
+        "LISTEN_PID=1 LISTEN_FDS=1",
+        "LISTEN_FDS=1",
+        "LISTEN_PID=$$",
+        "LISTEN_PID=x LISTEN_FDS=1",
+        "LISTEN_PID=$$ LISTEN_FDS=0",
+    ] {
         let listener = listener();
         let server = Server::spawn(&mut activated(&listener, environment, "echo 0"));
         assert_ne!(server.port, port(&listener), "{environment}");
@@ -117,13 +153,17 @@ fn what_cannot_be_served_is_named() {
         assert_eq!(text(&output.stderr), expected);
     };
     let two = "LISTEN_PID=$$ LISTEN_FDS=2";
-    refuses(&listener(), two, "forkline: LISTEN_FDS is not 1: EINVAL\n");
+    let listener = listener();
+    refuses(&listener, two, "forkline: LISTEN_FDS is not 1: EINVAL\n");
     let file = File::open("/dev/null").expect("open");
     let no_socket = "forkline: LISTEN_FDS: ENOTSOCK\n";
     refuses(&file, ENVIRONMENT, no_socket);
     let udp = UdpSocket::bind("127.0.0.1:0").expect("bind");
     let no_listener = "forkline: LISTEN_FDS: EOPNOTSUPP\n";
     refuses(&udp, ENVIRONMENT, no_listener);
+    // What systemd hands over with Accept=yes.
+    let connection = connect(("127.0.0.1", port(&listener)));
+    refuses(&connection, ENVIRONMENT, "forkline: LISTEN_FDS: EINVAL\n");
 }
 
 #[test]
@@ -246,32 +286,71 @@ fn a_service_manager_that_cannot_be_told_is_no_obstacle() {
         drop(manager);
         let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
         assert_eq!(exchange(server.connect(), LINE), LINE);
-        let said = server.stderr.lines();
-        assert_eq!(said[0], "forkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED", "{said:?}");
+        server.stderr.wait_for("\nforkline: fault call=NOTIFY_SOCKET error=ECONNREFUSED\n");
     }
     let too_long = Path::new("/").join("x".repeat(108));
     for (path, error) in [(&*scratch_socket(), "ENOENT"), (&*too_long, "EINVAL")] {
         let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", path));
-        let said = server.stderr.lines();
-        assert_eq!(
-            said[0],
-            format!("forkline: fault call=NOTIFY_SOCKET error={error}"),
-            "{said:?}"
-        );
+        server.stderr.wait_for(&format!("\nforkline: fault call=NOTIFY_SOCKET error={error}\n"));
+    }
+    // A socket of another kind.
+    let path = scratch_socket();
+    let _stream = UnixListener::bind(&*path).expect("bind");
+    let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &*path));
+    server.stderr.wait_for("\nforkline: fault call=NOTIFY_SOCKET error=EPROTOTYPE\n");
+}
+
+/// Fills the manager's queue, as many services that start at once do.
+fn fill_queue(manager: &UnixDatagram) {
+    let address = manager.local_addr().expect("its address");
+    let other = UnixDatagram::unbound().expect("a socket");
+    other.set_nonblocking(true).expect("nonblocking");
+    while other.send_to_addr(b"#", &address).is_ok() {}
+}
+
+/// The manager is slow: without this word it would take the start for a failure.
+#[test]
+fn the_start_waits_for_room_in_the_managers_queue() {
+    for (manager, name, _path) in managers() {
+        fill_queue(&manager);
+        let server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        let mut state = String::new();
+        wait_for("all others are read", || {
+            state = next_state(&manager);
+            state != "#"
+        });
+        assert_eq!(state, "READY=1");
+        assert_eq!(exchange(server.connect(), LINE), LINE);
+        server.has_said_nothing_else();
     }
 }
 
 /// A manager that reads nothing, and one that goes away.
 #[test]
-fn a_service_manager_that_does_not_read_delays_nothing() {
+fn a_service_manager_that_does_not_read_delays_the_start_only() {
     for (manager, name, _path) in managers() {
-        let address = manager.local_addr().expect("its address");
-        let other = UnixDatagram::unbound().expect("a socket");
-        other.set_nonblocking(true).expect("nonblocking");
-        while other.send_to_addr(b"#", &address).is_ok() {}
+        fill_queue(&manager);
+        let begin = Instant::now();
         let mut server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        server.stderr.wait_for("\nforkline: fault call=NOTIFY_SOCKET error=EAGAIN\n");
+        assert!(begin.elapsed() >= Duration::from_secs(5), "{:?}", begin.elapsed());
         assert_eq!(exchange(server.connect(), LINE), LINE);
-        drop(manager);
+        // The end does not wait for room, nor does it say more.
+        let begin = Instant::now();
+        server.signal(libc::SIGTERM);
+        assert!(server.wait().success());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(server.other_messages().len(), 1, "{}", server.stderr.text());
+    }
+}
+
+/// One that goes away before the end.
+#[test]
+fn a_service_manager_that_goes_away_is_no_obstacle() {
+    for (manager, name, path) in managers() {
+        let mut server = Server::spawn(forkline(&["echo", "0"]).env("NOTIFY_SOCKET", &name));
+        assert_eq!(next_state(&manager), "READY=1");
+        drop((manager, path));
         assert_eq!(exchange(server.connect(), LINE), LINE);
         server.signal(libc::SIGTERM);
         assert!(server.wait().success());

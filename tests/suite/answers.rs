@@ -177,7 +177,7 @@ fn rot13_streams_are_as_in_the_c() {
 // ---------------------------------------------------------------- limits
 
 #[test]
-fn lines_of_every_length_around_a_limit() {
+fn lines_around_each_limit_are_answered_as_in_the_c() {
     for (service, expected) in [("echo", <[u8]>::to_vec as fn(&[u8]) -> _), ("rot13", rot13)] {
         let server = Server::start(&[service, "0"]);
         let c = Server::start_c(service);
@@ -197,7 +197,7 @@ fn lines_of_every_length_around_a_limit() {
 }
 
 #[test]
-fn every_byte_value() {
+fn every_byte_comes_back_and_letters_alone_are_rotated() {
     let all: Vec<u8> = (0..=255).collect();
     let echo = Server::start(&["echo", "0"]);
     let answer = exchange(echo.connect(), &all);

@@ -47,6 +47,7 @@ fn a_signal_to_a_child_disturbs_no_other_connection() {
             | libc::SIGPIPE
             | libc::SIGXFSZ
             | libc::SIGCHLD
+            | libc::SIGALRM
             | 32
             | 33 => {
                 assert_eq!(exchange(client, b" a line\n"), b"half a line\n", "{signal}");
@@ -110,7 +111,7 @@ fn a_killed_parent_takes_no_conversation_with_it() {
 }
 
 #[test]
-fn stopped_and_continued() {
+fn a_stop_of_the_server_or_of_a_child_loses_nothing() {
     let mut server = Server::start(&["-g", FOREVER, "echo", "0"]);
     let (client, child) = client_and_child(&server);
     stop(server.pid);
@@ -137,7 +138,7 @@ fn stopped_and_continued() {
 
 /// A call that has a time limit does not go on by itself after a stop (signal(7)).
 #[test]
-fn conversations_under_stops_and_signals_at_random() {
+fn stops_and_signals_at_random_lose_nothing() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-1");
+/// Debian's version: one of development comes before the release.
+pub fn debian_version() -> String {
+    format!("{}-1", env!("CARGO_PKG_VERSION").replace('-', "~"))
+}
 
 /// Makes the package of `binary` for Debian's `arch` below `directory`.
 fn package(arch: &str, binary: &str, directory: &Path, umask: &str) -> PathBuf {
@@ -17,7 +20,7 @@ fn package(arch: &str, binary: &str, directory: &Path, umask: &str) -> PathBuf {
     let mut build = Command::new("sh");
     build.args(["-c", &script, "sh", arch, binary]).arg(directory);
     succeeds(&mut build);
-    directory.join(format!("forkline_{VERSION}_{arch}.deb"))
+    directory.join(format!("forkline_{}_{arch}.deb", debian_version()))
 }
 
 fn amd64(directory: &Path) -> PathBuf {
@@ -80,7 +83,8 @@ fn the_package_for_arm_has_the_file_for_arm() {
     lintian_is_silent(&package);
     let fields = ["Package", "Version", "Architecture", "Depends"];
     let fields = succeeds(Command::new("dpkg-deb").arg("-f").arg(&package).args(fields));
-    let expected = format!("Package: forkline\nVersion: {VERSION}\nArchitecture: arm64\n");
+    let version = debian_version();
+    let expected = format!("Package: forkline\nVersion: {version}\nArchitecture: arm64\n");
     assert_eq!(fields, expected);
     succeeds(Command::new("dpkg-deb").arg("-x").args([&package, &directory.join("root")]));
     let installed = fs::read(directory.join("root/usr/bin/forkline")).expect("installed");

@@ -1,6 +1,7 @@
 //! The ways to deploy the program: an installation, systemd, a container.
 
 use crate::common::*;
+use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::net::Shutdown;
@@ -67,10 +68,10 @@ fn it_installs_and_uninstalls() {
 
 #[test]
 fn two_clean_builds_make_the_same_archive() {
-    if emulated() {
+    if emulated() || !tool("git") {
         return;
     }
-    if !Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists() {
+    if !Path::new(".git").exists() {
         return skipped("no git repository, from which clean copies could be made");
     }
     let clones = [scratch("clone"), scratch("another-clone-in-a-longer-path")];
@@ -110,6 +111,39 @@ fn the_manual_page_is_well_formed_and_names_every_option() {
         let mut ends = page.match_indices(&named).map(|(at, _)| page[at + named.len()..].chars());
         assert!(ends.any(|mut end| matches!(end.next(), Some(' ' | '\n'))), "no {named:?}");
     }
+}
+
+/// The version in Cargo.toml is that of HEAD: `-dev` until it is released.
+#[test]
+fn every_file_names_the_same_version() {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let read = |file: &str| fs::read_to_string(file).expect(file);
+    for file in ["README.md", "container/Containerfile", "kubernetes/forkline.yaml"] {
+        let text = read(&format!("deploy/{file}"));
+        let tags = text.split("forkline:").skip(1).map(|rest| rest.split([' ', '`', '\n']).next());
+        let tags: Vec<_> = tags.flatten().filter(|tag| tag.starts_with(char::is_numeric)).collect();
+        assert!(!tags.is_empty() && tags.iter().all(|tag| *tag == VERSION), "{file}: {tags:?}");
+    }
+    let changes = read("CHANGELOG.md");
+    let newest = changes.split("\n## [").nth(1).and_then(|rest| rest.split(']').next());
+    let expected = if VERSION.ends_with("-dev") { "Unreleased" } else { VERSION };
+    assert_eq!(newest, Some(expected), "CHANGELOG.md");
+    let of_debian = format!("forkline ({}) ", crate::debian_package::debian_version());
+    assert!(read("deploy/debian/changelog").starts_with(&of_debian), "{of_debian}");
+    let rust = concat!("cargo (Rust ", env!("CARGO_PKG_RUST_VERSION"), " or newer)");
+    assert!(read("README.md").contains(rust), "{rust}");
+}
+
+/// A path may have an apostrophe, and the target directory may be elsewhere.
+#[test]
+fn make_hands_on_what_it_is_given() {
+    let make = |words: &[&str]| succeeds(Command::new("make").arg("-s").args(words));
+    let shows = "CARGO=printenv ECHO_C CFLAGS; :";
+    assert_eq!(make(&["compare", "ECHO_C=/it's/echo.c", shows]), "/it's/echo.c\n-Wall -O2\n");
+    let shows = "CARGO=printenv GRADE_DIR CC; :";
+    assert_eq!(make(&["grade", "DIR=/it's", "CC=gcc", shows]), "/it's\ngcc\n");
+    let run = make(&["-n", "run", "CARGO_TARGET_DIR=/elsewhere", "CARGO=:"]);
+    assert!(run.ends_with("'/elsewhere/release/forkline'  echo 7007\n"), "{run}");
 }
 
 // ---------------------------------------------------------------- systemd
@@ -158,7 +192,12 @@ fn the_units_serve_under_systemd() {
     run_tool(systemd.arg("tests/suite/systemd.sh").arg(&*stage));
     let report = fs::read_to_string(stage.join("report")).expect("report");
     let lines: Vec<&str> = report.lines().collect();
-    assert!(lines.starts_with(&["echo", "Uryyb", "again"]), "{report}");
+    assert!(lines.starts_with(&["echo", "Uryyb", "timer:(keepalive"]), "{report}");
+    assert!(lines.contains(&"/usr/local/bin/forkline -q echo "), "{report}");
+    assert!(lines.contains(&"again"), "{report}");
+    assert_eq!(lines.iter().filter(|line| **line == "continue").count(), 2, "{report}");
+    // Both instances come back after a stray SIGTERM.
+    assert_eq!(lines.iter().filter(|line| **line == "another").count(), 2, "{report}");
     assert!(lines.contains(&"/usr/local/bin/forkline -v -t 60 rot13 "), "{report}");
     assert!(lines.contains(&"CapBnd:\t0000000000000000"), "{report}");
     assert!(lines.contains(&"NoNewPrivs:\t1"), "{report}");
@@ -218,12 +257,52 @@ fn the_image_serves_reaps_and_drains_as_process_1() {
     wait_for("it is taken", || unacknowledged(&half) == 0);
     server.stderr.wait_for(" children=2/1024\n");
     kill(process_1 as i32, libc::SIGTERM);
-    assert_eq!(exchange_nothing(&half), b"half a li");
-    assert_eq!(exchange_nothing(&silent), b"");
+    assert_eq!(receive_all(&half), (b"half a li".to_vec(), End::Closed));
+    assert_eq!(receive_all(&silent), (b"".to_vec(), End::Closed));
     assert!(server.wait().success());
 }
 
 const IMAGE: &str = "localhost/forkline-test";
+
+/// An engine takes the image for its own machine from the index. On another one's the
+/// server would run under an emulator, if at all.
+#[test]
+fn the_image_for_both_architectures_has_the_file_of_each() {
+    if emulated() || !root() || !tool("buildah") || !tool("aarch64-linux-gnu-gcc") {
+        return;
+    }
+    let (store, made) = (scratch("store"), scratch("oci"));
+    fs::create_dir(&*store).expect("store");
+    let mut build = Command::new("make");
+    build.args(["-s", "images", "ENGINE=buildah", "IMAGE=forkline-test"]);
+    succeeds(in_store(&store, &mut build));
+    let mut push = Command::new("buildah");
+    push.args(["manifest", "push", "--all", IMAGE, &format!("oci:{}:both", made.display())]);
+    succeeds(in_store(&store, &mut push));
+    let blob = |of: &Value| {
+        let digest = of["digest"].as_str().expect("a digest").replace(':', "/");
+        made.join("blobs").join(digest)
+    };
+    let json = |path: &Path| -> Value {
+        serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
+    };
+    let index = json(&blob(&json(&made.join("index.json"))["manifests"][0]));
+    let images = index["manifests"].as_array().expect("an index");
+    let directory = Path::new(BINARY).parent().and_then(Path::parent).expect("target");
+    let built = [("amd64", "release"), ("arm64", "aarch64-unknown-linux-gnu/release")];
+    assert_eq!(images.len(), built.len(), "{index}");
+    for (arch, place) in built {
+        let is_its = |image: &&Value| image["platform"]["architecture"] == arch;
+        let image = json(&blob(images.iter().find(is_its).expect(arch)));
+        let config = json(&blob(&image["config"]));
+        assert_eq!(config["architecture"], arch);
+        assert_eq!(config["config"]["User"], "65532:65532");
+        let mut tar = Command::new("tar");
+        let output = run(tar.arg("-xOf").arg(blob(&image["layers"][0])).arg("forkline"));
+        let file = fs::read(directory.join(place).join("forkline")).expect("the file");
+        assert!(output.stdout == file, "{arch} has another file than {place}");
+    }
+}
 
 /// Lets a container engine keep everything in this directory.
 fn in_store<'a>(store: &Path, command: &'a mut Command) -> &'a mut Command {
@@ -232,13 +311,6 @@ fn in_store<'a>(store: &Path, command: &'a mut Command) -> &'a mut Command {
     let text = format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n");
     fs::write(&settings, text).expect("settings");
     command.env("CONTAINERS_STORAGE_CONF", settings).env("BUILDAH_ISOLATION", "chroot")
-}
-
-/// Receives until the end of file.
-fn exchange_nothing(stream: &std::net::TcpStream) -> Vec<u8> {
-    let mut answer = Vec::new();
-    while receive_some(stream, &mut answer).expect("receive") > 0 {}
-    answer
 }
 
 // ---------------------------------------------------------------- Kubernetes
@@ -257,7 +329,7 @@ fn a_probe_is_no_client_that_waits() {
     next.write_all(b"next\n").expect("send");
     next.shutdown(Shutdown::Write).expect("shutdown");
     drop(first);
-    assert_eq!(exchange_nothing(&next), b"next\n");
+    assert_eq!(receive_all(&next), (b"next\n".to_vec(), End::Closed));
     server.wait_for_children(0);
     let accepted = || server.stderr.text().matches("forkline: accept ").count();
     wait_for("all have been served", || accepted() == 22);

@@ -41,7 +41,7 @@ fn what_has_been_taken_is_answered() {
 /// Ctrl-C in a terminal: the children get the signal too, from the terminal
 /// and from the server.
 #[test]
-fn ctrl_c_reaches_the_children_twice() {
+fn a_ctrl_c_that_comes_to_a_child_twice_loses_no_answer() {
     let mut server = Server::start(&["-g", FOREVER, "echo", "0"]);
     let clients: Vec<_> = (0..20).map(|_| server.connect()).collect();
     for mut client in &clients {
@@ -85,7 +85,7 @@ fn a_signal_that_comes_twice_at_once_is_one() {
 }
 
 #[test]
-fn a_signal_while_it_waits_for_a_place() {
+fn a_signal_while_it_waits_for_a_place_ends_it() {
     for signal in STOP_SIGNALS {
         let mut server = Server::start(&["-c", "2", "-g", FOREVER, "echo", "0"]);
         let served = [server.connect(), server.connect()];

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,46 +18,81 @@ const LOAD: usize = 60;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn out_of_processes() {
+fn without_processes_only_new_clients_are_lost() {
     if emulated() {
         return;
     }
     if fs::metadata("/proc/self").expect("/proc").uid() != 0 {
         return skipped("not root: the limit counts all processes of a user");
     }
-    if !tool("prlimit") {
-        return;
-    }
     let user = 0x7000_0000 + std::process::id(); // nobody else's
     let server = Server::start(&["-q", "-u", &user.to_string(), "echo", "0"]);
-    let limit = |nproc: &str| {
-        let pid = server.pid.to_string();
-        let output = run(Command::new("prlimit").uid(user).gid(user).args(["--pid", &pid, nproc]));
-        assert!(output.status.success(), "{}", text(&output.stderr));
+    let limit = |processes: u64| {
+        // The same user sets it: root may not in a container.
+        let (pid, mut command) = (server.pid as i32, Command::new("true"));
+        before_exec(command.uid(user).gid(user), move || {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the kernel reads or writes the limit.
+            unsafe {
+                libc::prlimit(pid, libc::RLIMIT_NPROC, ptr::null(), &mut limit);
+                limit.rlim_cur = processes;
+                libc::prlimit(pid, libc::RLIMIT_NPROC, &limit, ptr::null_mut());
+            }
+        });
+        assert!(run(&mut command).status.success());
     };
     let before = Instant::now();
     let kept: Vec<_> = (0..4).map(|_| ask(&server)).collect();
     assert_eq!(answered(&kept), 4);
 
-    limit("--nproc=8:"); // the server, these 4, and 3 more
+    limit(8); // the server, these 4, and 3 more
     for _ in 0..3 {
-        let clients = come_together(&server);
-        assert_eq!(answered(&clients), 3, "all others are told by an end of the connection");
+        let mut clients = come_together(&server);
+        assert_eq!(answered(&clients[..3]), 3);
+        assert!(clients[3..].iter().all(nothing_to_read), "they wait for their turn");
+        // Who has its answer leaves, and the next one is served.
+        let others = clients.split_off(3);
         drop(clients);
-        wait_for("those 3 end", || server.children().len() == kept.len());
+        others.into_iter().for_each(|client| assert_eq!(receive(&client, LINE.len()), LINE));
+        wait_for("they end", || server.children().len() == kept.len());
     }
     is_told(&server, "fault call=fork error=EAGAIN client=", before);
     all_are_served(&kept);
 
-    limit("--nproc=4000:");
-    assert_eq!(answered(&come_together(&server)), LOAD);
+    let clients = come_together(&server);
+    assert_eq!(answered(&clients[..3]), 3);
+    limit(4000);
+    assert_eq!(answered(&clients[3..]), LOAD - 3, "it tries again though no child ends");
     all_are_served(&kept);
-    drop(kept);
+    drop((kept, clients));
     server.wait_for_children(0);
 }
 
+/// It has been accepted, and waits for a process. Its line is not answered, so it must
+/// not get a plain end of file.
 #[test]
-fn out_of_descriptors() {
+fn a_stop_signal_resets_who_waits_for_a_process() {
+    if emulated() || !may_attach() {
+        return;
+    }
+    for sent in [&b""[..], LINE] {
+        let mut server = Server::start(&["-q", "echo", "0"]);
+        let (kept, _) = client_and_child(&server);
+        let strace = Strace::attach(server.pid, "clone", "error=EAGAIN", "");
+        let mut client = server.connect();
+        client.write_all(sent).expect("send");
+        server.stderr.wait_for("fault call=fork error=EAGAIN client=");
+        assert!(nothing_to_read(&client), "it waits");
+        server.signal(libc::SIGTERM);
+        assert_eq!(receive_all(&client), (vec![], End::Reset), "{sent:?}");
+        assert_eq!(receive_all(&kept), (vec![], End::Closed));
+        assert!(server.wait().success());
+        drop(strace);
+    }
+}
+
+#[test]
+fn without_descriptors_new_clients_wait() {
     let server = Server::start(&["-q", "echo", "0"]);
     let kept: Vec<_> = (0..4).map(|_| ask(&server)).collect();
     assert_eq!(answered(&kept), 4);
@@ -89,7 +125,7 @@ fn out_of_descriptors() {
 /// All memory that the server and its children will ever use is theirs when it
 /// is ready: the stack below the handlers too.
 #[test]
-fn no_more_address_space() {
+fn without_more_address_space_it_serves() {
     let server = Server::start(&["-v", "echo", "0"]);
     set_limit(server.pid, libc::RLIMIT_AS, 1);
     set_limit(server.pid, libc::RLIMIT_STACK, 1);
@@ -103,7 +139,7 @@ fn no_more_address_space() {
 }
 
 #[test]
-fn out_of_memory() {
+fn without_memory_only_new_clients_are_lost() {
     if emulated() {
         return;
     }
@@ -120,7 +156,7 @@ fn out_of_memory() {
     let told = || server.stderr.text().contains(message);
     // The server's own pages are not refused but waited for. If it comes to
     // that before a fork fails, it goes on when there is room, to the next try.
-    let refused = (0..20).any(|round| {
+    let reached = (0..20).any(|round| {
         let used: u64 = group.get("memory.usage_in_bytes").trim().parse().expect("bytes");
         group.set("memory.limit_in_bytes", &(used + (1 << 20) + (round << 16)).to_string());
         let clients: Vec<_> = (0..3).flat_map(|_| come_together(&server)).collect();
@@ -132,9 +168,10 @@ fn out_of_memory() {
             all_are_served(&kept);
         }
         group.set("memory.limit_in_bytes", "-1");
-        answered(&clients) < clients.len()
+        assert_eq!(answered(&clients), clients.len(), "who has waited is served");
+        told()
     });
-    assert!(refused, "the limit was never reached: {}", server.stderr.text());
+    assert!(reached, "the limit was never reached: {}", server.stderr.text());
     all_are_served(&kept);
     is_told(&server, message, before);
     assert_eq!(answered(&come_together(&server)), LOAD);

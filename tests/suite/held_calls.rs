@@ -99,7 +99,7 @@ fn at_all_moments(wanted: impl Fn(Who) -> bool, act: impl Fn(Held) + Sync) {
 }
 
 #[test]
-fn sigterm_while_a_child_begins() {
+fn sigterm_while_a_child_begins_loses_no_answer() {
     at_all_moments(
         |_| true,
         |Held { mut server, client, strace: _strace }| {
@@ -121,7 +121,7 @@ fn sigterm_while_a_child_begins() {
 }
 
 #[test]
-fn sigkill_while_a_child_begins() {
+fn sigkill_while_a_child_begins_frees_the_port() {
     at_all_moments(
         |who| who == Child,
         |Held { mut server, client, strace: _strace }| {

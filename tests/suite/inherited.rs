@@ -8,7 +8,7 @@ use std::process::Command;
 /// A shell ignores SIGINT and SIGQUIT for a job in the background, and nohup(1) SIGHUP: they
 /// stay ignored. SIGTERM ends the server whatever was ignored or blocked.
 #[test]
-fn whatever_was_ignored_or_blocked_before() {
+fn a_stop_works_whatever_was_ignored_or_blocked_before() {
     let mut command = forkline(&["-g", FOREVER, "echo", "0"]);
     // SAFETY: the set outlives the calls.
     before_exec(&mut command, || unsafe {
@@ -36,7 +36,7 @@ fn whatever_was_ignored_or_blocked_before() {
 
 /// Ctrl-C at the terminal of a script does not end its server in the background.
 #[test]
-fn in_the_background_of_a_script() {
+fn no_ctrl_c_ends_it_in_the_background_of_a_script() {
     let mut sh = Command::new("sh");
     sh.args(["-c", r#""$0" "$@" & wait $!"#]).args(command_line(&["-g", FOREVER, "echo", "0"]));
     let mut server = Server::spawn(piped(&mut sh));
@@ -54,10 +54,42 @@ fn in_the_background_of_a_script() {
     assert!(!server.stderr.text().contains("SIGINT"), "{}", server.stderr.text());
 }
 
+/// A terminal with `stty tostop` stops whom it finds writing in the background.
+#[test]
+fn in_the_background_of_a_terminal() {
+    if !tool("stty") {
+        return;
+    }
+    let (person, program) = terminal().expect("a terminal");
+    let mut sh = Command::new("sh");
+    sh.args(["-c", r#"stty tostop; set -m; "$0" "$@" & wait"#]);
+    sh.args(command_line(&["-v", "echo", "0"]));
+    sh.stdin(program.try_clone().unwrap()).stdout(program.try_clone().unwrap()).stderr(program);
+    // SAFETY: the calls take no pointers. The terminal becomes the shell's.
+    before_exec(&mut sh, || unsafe {
+        libc::setsid();
+        libc::ioctl(0, libc::TIOCSCTTY, 0);
+    });
+    let mut sh = sh.spawn().expect("sh");
+    let words = Collected::from(Some(person));
+    let stopped = |pid| state(pid) == 'T';
+    let mut forkline = 0;
+    wait_for("it is ready, or has stopped", || {
+        forkline = children_of(sh.id()).pop().unwrap_or(forkline);
+        forkline != 0 && words.text().contains(" listening on ") || stopped(forkline)
+    });
+    // Two messages and a report.
+    let port = listening_port(forkline).filter(|_| !stopped(forkline));
+    let answer = port.map(|port| exchange(connect(("127.0.0.1", port)), LINE));
+    kill(-(forkline as i32), libc::SIGKILL);
+    sh.wait().expect("wait");
+    assert_eq!(answer.as_deref(), Some(LINE), "{}", words.text());
+}
+
 /// The script that became the server had children: they are waited for, and
 /// take no client's place.
 #[test]
-fn somebody_elses_children() {
+fn somebody_elses_children_take_no_place() {
     let mut sh = Command::new("sh");
     let script = r#"for i in 1 2 3 4 5; do sleep 1000 >/dev/null 2>&1 & done; exec "$0" "$@""#;
     sh.args(["-c", script]).args(command_line(&["-v", "-c", "1", "echo", "0"]));

@@ -177,7 +177,7 @@ impl Lasting {
 }
 
 #[test]
-fn faults_that_never_end() {
+fn a_fault_that_never_ends_leaves_it_quiet_and_endable() {
     look(|row, errnos| row.fault.when == 1 && errnos.starts_with(row.fault.errno), false);
 }
 
@@ -307,7 +307,7 @@ const fn lasts(call: &'static str, errno: &'static str, when: u32) -> Fault {
 }
 
 #[test]
-fn two_faults_at_once() {
+fn two_faults_at_once_leave_it_quiet_and_endable() {
     if !may_attach() {
         return;
     }

@@ -251,33 +251,19 @@ fn with_ipv6_disabled_it_answers_over_ipv4() {
 
 /// Somebody has the port on IPv6 only: half a service, and one line says so.
 #[test]
-fn a_port_that_is_taken_on_ipv6_is_named() {
+fn a_port_that_istaken_on_ipv6_is_named() {
     if !ipv6() {
         return;
     }
     own_network(); // if possible: nobody else is to have the port on IPv4
-    // SAFETY: the kernel reads what it is told to: an int, and an address.
-    let (taken, port) = unsafe {
-        let fd = libc::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        let on = 1i32;
-        let only = libc::IPV6_V6ONLY;
-        libc::setsockopt(fd, libc::IPPROTO_IPV6, only, (&raw const on).cast(), 4);
-        let mut address: libc::sockaddr_in6 = std::mem::zeroed();
-        address.sin6_family = libc::AF_INET6 as u16;
-        let mut len = size_of_val(&address) as u32;
-        assert_eq!(libc::bind(fd, (&raw const address).cast(), len), 0);
-        assert_eq!(libc::listen(fd, 1), 0);
-        assert_eq!(libc::getsockname(fd, (&raw mut address).cast(), &mut len), 0);
-        (fd, u16::from_be(address.sin6_port))
-    };
+    let taken = TcpListener::bind("[::1]:0").expect("bind");
+    let port = taken.local_addr().expect("its address").port();
     let server = Server::start(&["echo", &port.to_string()]);
     let lines = server.stderr.lines();
     let told = format!("forkline: bind [::]:{port}: EADDRINUSE (address already in use)");
     assert_eq!(lines.first(), Some(&told));
     assert_eq!(lines.last(), Some(&format!("forkline: echo listening on 0.0.0.0:{port}")));
     assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
-    // SAFETY: no pointers.
-    unsafe { libc::close(taken) };
 }
 
 // ---------------------------------------------------------------- helpers

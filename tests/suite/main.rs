@@ -20,6 +20,7 @@ mod child_memory;
 mod child_signals;
 mod children;
 mod confine;
+mod reaping;
 
 // Limits: the server's own, and the system's.
 mod exhaustion;
@@ -29,6 +30,7 @@ mod max_per_source;
 
 // The start.
 mod activation;
+mod bare_system;
 mod command_line;
 mod inherited;
 mod listening;
@@ -57,6 +59,7 @@ mod races;
 mod binary;
 mod compare;
 mod debian_package;
+mod debugging;
 mod deploy;
 mod recipe;
 mod wings;

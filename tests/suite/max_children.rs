@@ -90,7 +90,7 @@ fn twenty_thousand_connections_in_bursts_leave_nothing_behind() {
 }
 
 #[test]
-fn four_times_as_many_clients_as_children() {
+fn clients_beyond_the_limit_are_all_served() {
     let server = Server::start(&["-q", "-c", "16", "echo", "0"]);
     let most = while_watching(&server, || {
         // Once all places are taken for sure: later that depends on the scheduler.
@@ -117,7 +117,7 @@ fn four_times_as_many_clients_as_children() {
 }
 
 #[test]
-fn ten_thousand_children_at_once() {
+fn ten_thousand_clients_are_served_at_once() {
     const MANY: usize = 10_000;
     set_limit(0, libc::RLIMIT_NOFILE, u64::MAX);
     let descriptors = set_limit(0, libc::RLIMIT_NOFILE, u64::MAX) as usize;

@@ -1,7 +1,7 @@
 //! The parser that every message of the other tests passes (tests/common/messages.rs),
 //! and the manual, which must have the same lists.
 
-use crate::common::messages::{CALLS, EVENTS, REASONS, SENTENCES, parse};
+use crate::common::messages::{CALLS, EVENTS, REASONS, SENTENCES, USAGE, parse};
 use crate::common::*;
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,22 +34,21 @@ const RIGHT: &[&str] = &[
     "listen: EADDRINUSE (address already in use)",
     "accept: EINVAL",
     "getsockname: EAFNOSUPPORT (address family not supported)",
-    "setgroups: EPERM",
-    "setresgid: EPERM",
-    "setresuid: EPERM",
+    "change of user: EPERM",
+    "serving without MADV_DONTFORK",
     "serving without seccomp: EINVAL",
     "LISTEN_FDS: ENOTSOCK",
     "LISTEN_FDS is not 1: EINVAL",
-    "a service is missing: echo or rot13",
-    "neither echo nor rot13: ",
-    "echo needs a port",
-    "not a port from 0 to 65535: 65536",
-    "one argument too many: now then",
-    "unknown option: --no=",
-    "option takes no value: --quiet",
-    "value missing after -c",
-    "--bind localhost: not a numeric IP address",
-    "-c 0: not a number from 1 to 32768",
+    "a service is missing: echo or rot13; try --help",
+    "neither echo nor rot13: ; try --help",
+    "echo needs a port; try --help",
+    "not a port from 0 to 65535: 65536; try --help",
+    "one argument too many: now then; try --help",
+    "unknown option: --no=; try --help",
+    "option takes no value: --quiet; try --help",
+    "value missing after -c; try --help",
+    "--bind localhost: not a numeric IP address; try --help",
+    "-c 0: not a number from 1 to 32768; try --help",
 ];
 
 /// Each is one step away from a right one.
@@ -99,9 +98,11 @@ const WRONG: &[&str] = &[
     "listen: errno 0",
     "open: EPERM",
     "LISTEN_FDS is not 1",
-    "neither echo nor rot13: \u{1b}[2J",
-    "neither echo nor rot13: 12345678901234567890123456789012345678901234567890123456789012345",
-    "-c 0: not a number from 1 to many",
+    "echo needs a port",
+    "listen: EPERM; try --help",
+    "neither echo nor rot13: \u{1b}[2J; try --help",
+    "neither echo nor rot13: 12345678901234567890123456789012345678901234567890123456789012345; try --help",
+    "-c 0: not a number from 1 to many; try --help",
 ];
 
 #[test]
@@ -176,7 +177,8 @@ fn rows() -> BTreeSet<String> {
         }
     });
     let keys = ["suppressed=N", "lost=N"].map(String::from);
-    events.chain(SENTENCES.map(String::from)).chain(keys).collect()
+    let sentences = SENTENCES.iter().chain(&USAGE).map(|form| form.to_string());
+    events.chain(sentences).chain(keys).collect()
 }
 
 #[test]

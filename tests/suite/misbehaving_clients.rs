@@ -3,13 +3,14 @@
 use crate::common::*;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
 const SERVICES: [&str; 2] = ["echo", "rot13"];
 
 #[test]
-fn one_byte_at_a_time() {
+fn single_bytes_are_answered_at_their_newline() {
     let text = b"\nOne byte.\n\0\r\nThe end";
     for service in SERVICES {
         let server = Server::start(&[service, "0"]);
@@ -82,7 +83,7 @@ fn a_reset_ends_its_child_and_is_not_worth_a_word() {
 }
 
 #[test]
-fn resets_at_random_moments() {
+fn resets_at_random_moments_disturb_nobody() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -178,8 +179,24 @@ fn silence_costs_no_time() {
     stays_at_rest(server.pid);
 }
 
+/// An urgent byte is a part of the line (RFC 6093). Else it would vanish, and the line
+/// with it if it is the newline.
 #[test]
-fn disconnects_before_the_first_byte() {
+fn urgent_data_is_answered_in_its_place() {
+    for lines in [[b"abc", b"!", b"def\n"], [b"abc", b"\n", b"def\n"]] as [[&[u8]; 3]; 2] {
+        let server = Server::start(&["-q", "echo", "0"]);
+        let mut client = server.connect();
+        client.write_all(lines[0]).expect("send");
+        // SAFETY: one byte.
+        let sent =
+            unsafe { libc::send(client.as_raw_fd(), lines[1].as_ptr().cast(), 1, libc::MSG_OOB) };
+        assert_eq!(sent, 1);
+        assert_eq!(exchange(client, lines[2]), lines.concat());
+    }
+}
+
+#[test]
+fn clients_that_say_nothing_leave_nothing_behind() {
     let server = Server::start(&["echo", "0"]);
     for _ in 0..100 {
         drop(server.connect());

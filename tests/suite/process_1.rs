@@ -8,7 +8,7 @@ use std::process::Command;
 /// Every signal that process 1 of a container has no handler for is ignored,
 /// and the orphans of all others become its children.
 #[test]
-fn as_process_1() {
+fn process_1_serves_reaps_and_drains() {
     for signal in STOP_SIGNALS {
         let args = ["-v", "-c", "2", "-g", FOREVER, "echo", "0"];
         let Some((mut server, init)) = process_1(&args) else { return };
@@ -68,9 +68,21 @@ fn process_1_reaps_thousands_of_orphans() {
     assert!(log.len() == 2 && log[0].ends_with(" children=1/1024"), "{log:?}");
 }
 
+/// With many clients it asks its own children one by one, and still finds the others.
+#[test]
+fn process_1_reaps_orphans_beside_many_clients() {
+    let Some((server, init)) = process_1(&["-q", "echo", "0"]) else { return };
+    let clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    clients.iter().for_each(|client| assert_eq!(say(client, LINE), LINE));
+    run_beside(init, "i=0; while [ $i -lt 100 ]; do (: &); i=$((i + 1)); done");
+    wait_for("all orphans are reaped", || children_now(init).len() == clients.len());
+    drop(clients);
+    wait_for("all children are reaped", || children_now(init).is_empty());
+}
+
 /// forkline as process 1 of a new namespace, and its pid in this one.
 fn process_1(args: &[&str]) -> Option<(Server, u32)> {
-    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let unshare = ["--pid", "--fork", "--mount-proc"];
     if !tool("unshare") || !tool("nsenter") {
         return None;
     }

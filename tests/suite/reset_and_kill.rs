@@ -169,7 +169,7 @@ fn a_stopped_child_does_not_hold_the_end() {
 /// Nor does it end in silence: the kernel would close its connection as if all
 /// were well, since nothing in it is unread.
 #[test]
-fn a_child_that_is_stopped_before_it_answers() {
+fn a_child_that_is_stopped_before_it_answers_resets() {
     if !tool("strace") {
         return;
     }

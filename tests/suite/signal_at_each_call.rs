@@ -78,7 +78,7 @@ fn a_signal_at_any_call_of_the_service_is_a_drain() {
 
 /// What has come before a child has made its first call is answered all the same.
 #[test]
-fn a_signal_at_the_first_calls_of_a_child() {
+fn a_signal_at_the_first_calls_of_a_child_loses_no_answer() {
     if !tool("strace") {
         return;
     }

@@ -44,6 +44,20 @@ END
     exec /lib/systemd/systemd --unit=try.service --log-target=null </dev/null
 }
 
+# Tries a command until it succeeds.
+within_a_minute() {
+    for _ in $(seq 600); do
+        if "$@"; then return; fi
+        sleep 0.1
+    done
+    return 1
+}
+
+# another PID UNIT: the unit has another main process, which is ready.
+another() {
+    test "$(systemctl show -P MainPID "$2")" != "$1" && systemctl -q is-active "$2"
+}
+
 # Runs under that systemd.
 try() {
     systemctl start systemd-journald.service
@@ -56,8 +70,17 @@ END
     printf '[Service]\nEnvironment=PORT=7008 OPTIONS=-v\n' \
         >/etc/systemd/system/forkline-cpu@.service.d/try.conf
     systemctl start forkline@7007.socket forkline@50005.socket
-    printf 'echo\n' | socat -t60 - tcp:127.0.0.1:7007
+    # The first client, who starts the server and stays for a while.
+    { printf 'echo\n' && sleep 60; } | socat - tcp:127.0.0.1:7007 &
+    first=$!
+    within_a_minute grep -q echo /outside/report
     printf 'Hello\n' | socat -t60 - 'tcp:[::1]:50005'
+    ss -tnoH state established '( sport = :7007 )' | grep -o 'timer:(keepalive'
+    kill "$first"
+    pid=$(systemctl show -P MainPID forkline@7007.service)
+    tr '\0' ' ' <"/proc/$pid/cmdline"
+    echo
+    systemctl show -P OOMPolicy forkline@7007.service forkline-cpu@0.service
     # The socket outlives its server, and the next client starts another.
     systemctl stop forkline@7007.service 2>&-
     printf 'again\n' | socat -t60 - tcp:127.0.0.1:7007
@@ -76,6 +99,9 @@ END
         pid=$(systemctl show -P MainPID "forkline-cpu@$cpu.service")
         tr '\0' ' ' <"/proc/$pid/cmdline"
         grep Cpus_allowed_list "/proc/$pid/status"
+        # A stray signal ends it, but not for long.
+        kill "$pid"
+        within_a_minute another "$pid" "forkline-cpu@$cpu.service" && echo another
         systemctl stop "forkline-cpu@$cpu.service"
         systemctl show -P Result "forkline-cpu@$cpu.service"
     done

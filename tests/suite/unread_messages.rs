@@ -25,6 +25,7 @@ fn in_a_file_no_message_is_lost() {
 /// A server whose standard error is a full pipe, and the end that reads it.
 fn full_stderr() -> (Server, File) {
     let (reader, writer) = io::pipe().expect("pipe");
+    smallest_pipe(&writer);
     let server =
         Server::spawn(forkline(&["-v", "-q", "echo", "0"]).stderr(writer.try_clone().unwrap()));
     let mut reader = nonblocking(&reader, OpenOptions::new().read(true));
@@ -110,4 +111,34 @@ fn a_standard_error_at_its_size_limit_ends_nobody() {
     assert_eq!(fs::metadata(&*path).expect("metadata").len(), 1000);
     server.signal(libc::SIGTERM);
     assert!(server.wait().success());
+}
+
+/// The file has room for a part of a message, and later for more.
+#[test]
+fn a_message_behind_one_that_was_cut_short_is_a_line_of_its_own() {
+    let path = scratch("stderr");
+    let mut command = forkline(&["-v", "-q", "echo", "0"]);
+    command.stderr(File::create(&*path).expect("a file"));
+    before_exec(&mut command, || _ = set_limit(0, libc::RLIMIT_FSIZE, 1000));
+    let mut server = Server::spawn(&mut command);
+    let said = || fs::read_to_string(&*path).expect("read");
+    while said().len() < 1000 {
+        assert_eq!(say(&server.connect(), LINE), LINE);
+    }
+    // Another is lost altogether.
+    server.wait_for_children(0);
+    drop(client_and_child(&server));
+    server.wait_for_children(0);
+    wait_for("it waits", || accepts(server.pid));
+    set_limit(server.pid, libc::RLIMIT_FSIZE, u64::MAX);
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    let said = said();
+    let (whole, rest) = (&said[..1000], &said[1000..]);
+    let is_cut = !whole.ends_with('\n');
+    let rest = if is_cut { rest.strip_prefix('\n') } else { Some(rest) };
+    let rest = rest.unwrap_or_else(|| panic!("two messages on one line: {said}"));
+    let lines: Vec<&str> = rest.lines().collect();
+    assert!(lines[0].starts_with("forkline: drain signal=SIGTERM children=0/1024 lost="), "{said}");
+    assert_eq!(lines[1..], ["forkline: drained children=0/1024"], "{said}");
 }

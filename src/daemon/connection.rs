@@ -2,7 +2,7 @@
 //! the two ways in which it ends.
 
 use super::options::IDLE_SECONDS;
-use crate::sys::{self, Fd, Global, TcpInfo, set_timeout, setsockopt, sigset};
+use crate::sys::{self, Fd, Global, TcpInfo, setsockopt, sigset};
 use core::ffi::c_int;
 use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
 use rustix::fd::AsRawFd;
@@ -37,11 +37,9 @@ pub fn set(connfd: Fd) {
 /// The first step of a child: it sets the idle limit and unblocks signals. If the server
 /// `is_stopping`, the child is to end, as those are that were forked before.
 pub fn begin(is_stopping: bool) {
-    if let Some(connfd) = sys::fd(CONNFD.get())
-        && idle() > 0
-    {
-        set_timeout(connfd, SO_RCVTIMEO, IDLE_SECONDS.get(), 0);
-        set_timeout(connfd, libc::SO_SNDTIMEO, IDLE_SECONDS.get(), 0);
+    if idle() > 0 {
+        set_timeout(SO_RCVTIMEO, IDLE_SECONDS.get(), 0);
+        set_timeout(libc::SO_SNDTIMEO, IDLE_SECONDS.get(), 0);
     }
     if is_stopping {
         end(libc::SIGTERM);
@@ -100,7 +98,7 @@ fn is_over(fd: Fd, e: Errno) -> bool {
         !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
-        to_end(fd, e);
+        to_end(e);
     }
     is_over
 }
@@ -116,11 +114,17 @@ fn is_timeout(e: Errno) -> bool {
 }
 
 /// From now on the child is to end when its client is silent.
-fn to_end(connfd: Fd, reason: Errno) {
+fn to_end(reason: Errno) {
     if REASON.get() == 0 {
         REASON.set(reason.raw_os_error());
     }
-    set_timeout(connfd, SO_RCVTIMEO, 0, PATIENCE * 1000);
+    set_timeout(SO_RCVTIMEO, 0, PATIENCE * 1000);
+}
+
+fn set_timeout(option: c_int, seconds: u32, microseconds: u32) {
+    if let Some(connfd) = sys::fd(CONNFD.get()) {
+        sys::set_timeout(connfd, option, seconds, microseconds);
+    }
 }
 
 /// Looks at the connection after a wait of so many milliseconds. If the client has answers
@@ -141,11 +145,9 @@ fn look(connfd: Fd, waited: u32) -> TcpInfo {
 /// What a signal asks of a child: SIGQUIT to reset its connection, any other to end when
 /// its client is silent.
 pub fn end(signum: c_int) {
-    if let Some(connfd) = sys::fd(CONNFD.get()) {
-        match signum {
-            libc::SIGQUIT => reset(Errno::INTR),
-            _ => to_end(connfd, Errno::INTR),
-        }
+    match signum {
+        libc::SIGQUIT => reset(Errno::INTR),
+        _ => to_end(Errno::INTR),
     }
 }
 
@@ -165,11 +167,11 @@ fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
     while look(connfd, wait).has_more {
-        if sys::poll_out(connfd, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
-            let tv_nsec = i64::from(wait) * 1_000_000;
-            sys::pause(CHILD_BLOCKS, Some(&mut Timespec { tv_sec: 0, tv_nsec }));
-            wait = 640.min(2 * wait);
+        let mut time = Timespec { tv_sec: 0, tv_nsec: i64::from(wait) * 1_000_000 };
+        if sys::poll_out(connfd, Some(&time)) {
+            sys::pause(CHILD_BLOCKS, Some(&mut time));
         }
+        wait = 640.min(2 * wait);
     }
 }
 

@@ -30,6 +30,10 @@ fn main() {
     link("-Wl,--build-id=none");
     link("-Wl,--hash-style=gnu");
     link("-Wl,-z,norelro");
+    // GNU ld, the usual linker there, reserves entries for tools that change them.
+    if arm {
+        link("-Wl,--spare-dynamic-tags=0");
+    }
     link("-Wl,--no-eh-frame-hdr");
 }
 

@@ -65,12 +65,6 @@ fn rio_read(rp: &mut Rio, usrbuf: &mut [u8]) -> usize {
 /// Returns all whole lines that have arrived. A longer line comes in pieces. They are one
 /// byte shorter than the buffer: the C keeps the last byte for its NUL. Returns what is
 /// left at end of file, and then nothing. Blocks until there is something to return.
-///
-/// On x86-64 it is inlined, with the system call: when Linux switches processes, it
-/// clears the processor's return stack buffer, so the return of a function that has
-/// waited is mispredicted. That costs 5 % of a line. On 64-bit Arm this is not
-/// measured.
-#[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_readlineb<'b>(rp: &mut Rio, usrbuf: &'b mut [u8]) -> Option<&'b mut [u8]> {
     let (_, usrbuf) = usrbuf.split_last_mut()?;
     memmove(usrbuf, rp.bufptr, rp.cnt);
@@ -92,7 +86,6 @@ fn rio_readlineb<'b>(rp: &mut Rio, usrbuf: &'b mut [u8]) -> Option<&'b mut [u8]>
 }
 
 /// Sends all of `usrbuf`.
-#[cfg_attr(target_arch = "x86_64", inline(always))]
 fn rio_writen(fd: Fd, mut usrbuf: &[u8]) {
     while !usrbuf.is_empty() {
         let written = send(fd, usrbuf);

@@ -28,10 +28,10 @@ pub fn confine() {
             .unwrap_or_else(|e| die("change of user", e));
     }
     if !sys::dont_fork_beyond((&raw const TABLE).cast()) {
-        message().str("serving without MADV_DONTFORK").end();
+        message("serving without MADV_DONTFORK").end();
     }
     if let Err(e) = set_no_new_privs(true).and_then(|()| sys::seccomp(&CODE)) {
-        message().str("serving without seccomp: ").strerror(e.raw_os_error()).end();
+        message("serving without seccomp: ").strerror(e.raw_os_error()).end();
     }
 }
 

@@ -1,13 +1,12 @@
 //! The connection of a child: its calls with the errors dealt with, the idle limit, and
 //! the two ways in which it ends.
 
-use super::options::IDLE_SECONDS;
+use super::options::IDLE;
 use crate::sys::{self, Fd, Global, TcpInfo, setsockopt, sigset};
 use core::ffi::c_int;
 use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
-use rustix::thread::Timespec;
 
 /// What a child blocks: it has no children to reap.
 const CHILD_BLOCKS: u64 = sigset(SIGCHLD) | sigset(SIGALRM);
@@ -37,20 +36,15 @@ pub fn set(connfd: Fd) {
 /// The first step of a child: it sets the idle limit and unblocks signals. If the server
 /// `is_stopping`, the child is to end, as those are that were forked before.
 pub fn begin(is_stopping: bool) {
-    if idle() > 0 {
-        set_timeout(SO_RCVTIMEO, IDLE_SECONDS.get(), 0);
-        set_timeout(libc::SO_SNDTIMEO, IDLE_SECONDS.get(), 0);
+    if IDLE.get() > 0 {
+        set_timeout(SO_RCVTIMEO, IDLE.get());
+        set_timeout(libc::SO_SNDTIMEO, IDLE.get());
     }
     if is_stopping {
         end(libc::SIGTERM);
     }
     sys::disable_sigaltstack();
     sys::sigmask(CHILD_BLOCKS);
-}
-
-/// The idle limit in milliseconds, 0 for none.
-fn idle() -> u32 {
-    IDLE_SECONDS.get() * 1000
 }
 
 /// recv(2): the number of bytes, 0 at the end of file. An error ends the child. When the
@@ -81,7 +75,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         Err(e) => {
             // If no byte counts as acknowledged, TCP_INFO is missing, and nothing shows
             // whether the client takes its answers.
-            if is_timeout(e) && look(fd, idle()).acknowledged == 0 {
+            if is_timeout(e) && look(fd, IDLE.get()).acknowledged == 0 {
                 reset(e);
             }
             0
@@ -94,7 +88,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 fn is_over(fd: Fd, e: Errno) -> bool {
     let is_to_end = REASON.get() != 0;
     let is_over = is_timeout(e) && {
-        let info = look(fd, if is_to_end { PATIENCE } else { idle() });
+        let info = look(fd, if is_to_end { PATIENCE } else { IDLE.get() });
         !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
@@ -118,12 +112,12 @@ fn to_end(reason: Errno) {
     if REASON.get() == 0 {
         REASON.set(reason.raw_os_error());
     }
-    set_timeout(SO_RCVTIMEO, 0, PATIENCE * 1000);
+    set_timeout(SO_RCVTIMEO, PATIENCE);
 }
 
-fn set_timeout(option: c_int, seconds: u32, microseconds: u32) {
+fn set_timeout(option: c_int, milliseconds: u32) {
     if let Some(connfd) = sys::fd(CONNFD.get()) {
-        sys::set_timeout(connfd, option, seconds, microseconds);
+        sys::set_timeout(connfd, option, milliseconds);
     }
 }
 
@@ -132,10 +126,9 @@ fn set_timeout(option: c_int, seconds: u32, microseconds: u32) {
 fn look(connfd: Fd, waited: u32) -> TcpInfo {
     let (info, (acknowledged, stalled)) = (sys::tcp_info(connfd), STALL.get());
     if info.has_more {
-        let is_same = info.acknowledged == acknowledged;
-        let stalled = if is_same { stalled + waited } else { 0 };
+        let stalled = if info.acknowledged == acknowledged { stalled + waited } else { 0 };
         STALL.set((info.acknowledged, stalled));
-        if is_same && idle() > 0 && stalled >= idle() {
+        if IDLE.get() > 0 && stalled >= IDLE.get() {
             reset(Errno::AGAIN);
         }
     }
@@ -167,9 +160,8 @@ fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
     while look(connfd, wait).has_more {
-        let mut time = Timespec { tv_sec: 0, tv_nsec: i64::from(wait) * 1_000_000 };
-        if sys::poll_out(connfd, Some(&time)) {
-            sys::pause(CHILD_BLOCKS, Some(&mut time));
+        if sys::poll_out(connfd, wait) {
+            sys::pause(CHILD_BLOCKS, wait);
         }
         wait = 640.min(2 * wait);
     }

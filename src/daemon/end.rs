@@ -8,7 +8,6 @@ use crate::sys::{self, Fd, Global, SIG_IGN, signal};
 use core::ffi::c_int;
 use libc::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::process::{Signal, getpid, kill_process};
-use rustix::thread::Timespec;
 
 /// Milliseconds in which further signals are the same request to stop: systemd, sudo and
 /// a terminal that closes send several.
@@ -94,7 +93,7 @@ fn next_stage(signum: c_int) {
         && (stage != Stage::Drain
             || !IS_OWN.get()
             || GRACE_SECONDS.get() == 0
-            || !sys::set_timeout(listenfd, libc::SO_RCVTIMEO, 0, HANDSHAKE * 1000))
+            || !sys::set_timeout(listenfd, libc::SO_RCVTIMEO, HANDSHAKE))
     {
         sys::close(listenfd);
     }
@@ -141,9 +140,7 @@ pub fn drain(listenfd: Fd) -> ! {
         let seconds = if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
         while STAGE.get() == stage && children::count() > 0 {
             let left = (seconds * 1000).saturating_sub(elapsed()) + 1;
-            let (tv_sec, tv_nsec) = (left / 1000, left % 1000 * 1_000_000);
-            let mut left = Timespec { tv_sec: tv_sec.into(), tv_nsec: tv_nsec.into() };
-            if !sys::pause(NOTHING, Some(&mut left)) {
+            if sys::pause(NOTHING, left) == 0 {
                 break;
             }
         }

@@ -14,17 +14,16 @@ fn matters() -> bool {
 }
 
 /// Keeps the first fault that matters, or the last one if none does.
-pub fn keep(call: &'static str, addr: Sockaddr, e: Errno) {
+pub fn keep(call: &'static str, addr: &Sockaddr, e: Errno) {
     if !matters() {
-        FAULT.set(Some((call, addr, e)));
+        FAULT.set(Some((call, *addr, e)));
     }
 }
 
 /// Logs the call that failed, and why.
 fn log() {
     if let Some((call, addr, e)) = FAULT.get() {
-        let line = message();
-        line.str(call);
+        let line = message(call);
         if addr.family != 0 {
             line.str(" ").addr(&addr);
         }

@@ -17,7 +17,7 @@ pub fn getaddrinfo(port: u16) -> impl Iterator<Item = Sockaddr> {
 /// socket(2), with the options that the command line asks for.
 pub fn socket(p: &Sockaddr) -> Option<Fd> {
     let fd = sys::socket(p.family.into(), libc::SOCK_STREAM)
-        .inspect_err(|&e| keep("socket", *p, e))
+        .inspect_err(|&e| keep("socket", p, e))
         .ok()?;
     // `[::]` takes IPv4 clients, too, whatever the system's default is (ipv6(7)).
     setsockopt(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
@@ -32,7 +32,7 @@ pub fn setsockopt(fd: Fd, level: i32, optname: i32, optval: u32) {
 
 /// bind(2); whether it succeeded.
 pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
-    rustix::net::bind(fd, &Address(addr)).inspect_err(|&e| keep("bind", *addr, e)).is_ok()
+    rustix::net::bind(fd, &Address(addr)).inspect_err(|&e| keep("bind", addr, e)).is_ok()
 }
 
 /// listen(2). A failure ends the program.

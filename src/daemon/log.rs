@@ -3,7 +3,7 @@
 
 use super::children::count;
 use super::options::{MAX_CHILDREN, VERBOSE};
-use crate::sys::{ERRORS, Global, Line, SIGNALS, Sockaddr, message, milliseconds};
+use crate::sys::{ERRORS, Global, Line, SIGNALS, Sockaddr, find, message, milliseconds};
 use core::ffi::c_int;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitStatus};
@@ -41,8 +41,8 @@ fn permit(kind: Kind) -> Option<u32> {
 /// A call of the parent failed, and this client, if there is one, is not served.
 pub fn failed(kind: Kind, call: &str, e: Errno, client: Option<&Sockaddr>) {
     if let Some(n) = permit(kind) {
-        let line = message();
-        line.str("fault call=").str(call).str(" error=").name(ERRORS, e.raw_os_error());
+        let line = message("fault call=");
+        line.str(call).str(" error=").name(ERRORS, e.raw_os_error());
         line.client(client).suppressed(n).end();
     }
 }
@@ -50,44 +50,46 @@ pub fn failed(kind: Kind, call: &str, e: Errno, client: Option<&Sockaddr>) {
 /// A source has as many children as it may have.
 pub fn refused(client: &Sockaddr) {
     if let Some(n) = permit(Kind::Refuse) {
-        message().str("refuse").client(Some(client)).suppressed(n).end();
+        message("refuse").client(Some(client)).suppressed(n).end();
     }
 }
 
 /// A child has begun to serve.
 pub fn accepted(pid: Pid, client: &Sockaddr) {
     if VERBOSE.get() {
-        message().str("accept").pid(pid).client(Some(client)).children().end();
+        message("accept").pid(pid).client(Some(client)).children().end();
     }
 }
 
-/// A child has ended. Its exit status is 0, or the errno that ended it.
+/// The exit status of a child, and why it ended. Any other is the errno of a fault.
+const REASONS: &str = "0 eof\n4 stop\n11 idle\n32 reset\n104 reset";
+
+/// A child has ended.
 pub fn ended(pid: Pid, client: &Sockaddr, status: WaitStatus) {
     let (signal, errno) = (status.terminating_signal(), status.exit_status().unwrap_or(0));
-    let (reason, kind) = match (signal, errno) {
-        (Some(_), _) => ("signal signal=", Some(Kind::Signal)),
-        (_, 0) => ("eof", None),
-        (_, libc::EAGAIN) => ("idle", None),
-        (_, libc::EINTR) => ("stop", None),
-        (_, libc::ECONNRESET | libc::EPIPE) => ("reset", None),
-        _ => ("fault error=", Some(Kind::Fault)),
+    let (reason, kind) = match signal {
+        Some(_) => (None, Kind::Signal),
+        None => (find(REASONS, errno), Kind::Fault),
     };
-    let permitted = if VERBOSE.get() { Some(0) } else { kind.and_then(permit) };
+    let permitted = match reason {
+        _ if VERBOSE.get() => Some(0),
+        Some(_) => None,
+        None => permit(kind),
+    };
     let Some(n) = permitted else { return };
-    let line = message();
-    line.str("end").pid(pid).client(Some(client)).str(" reason=").str(reason);
-    if kind.is_some() {
-        let names = if signal.is_some() { SIGNALS } else { ERRORS };
-        line.name(names, signal.unwrap_or(errno));
-    }
+    let line = message("end").pid(pid).client(Some(client)).str(" reason=");
+    match (reason, signal) {
+        (Some(reason), _) => line.bytes(reason),
+        (_, Some(signal)) => line.str("signal signal=").name(SIGNALS, signal),
+        _ => line.str("fault error=").name(ERRORS, errno),
+    };
     line.children().suppressed(n).end();
 }
 
 /// The end of the server has begun or goes on, for `signal` or, if that is 0,
 /// because the time is over.
 pub fn stopping(event: &str, signal: c_int) {
-    let line = message();
-    line.str(event);
+    let line = message(event);
     if signal != 0 {
         line.str(" signal=").name(SIGNALS, signal);
     }

@@ -24,12 +24,12 @@ pub use options::{Service, getopt};
 pub use reap::waitpid;
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
-use rustix::thread::Timespec;
 
-/// Time between two attempts of accept(2) or fork(2) when the system lacks something.
-const RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// Time for a child to end whose client has left.
-const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// Milliseconds between two attempts of accept(2) or fork(2) when the system lacks
+/// something.
+const RETRY: u32 = 100;
+/// Milliseconds for a child to end whose client has left.
+const MOMENT: u32 = 50;
 
 /// Does the last things before the first connection, writes the ready line and
 /// tells the service manager.
@@ -45,7 +45,7 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
         Service::Echo => "echo",
         Service::Rot13 => "rot13",
     };
-    message().str(name).str(" listening on ").addr(&addr).end();
+    message(name).str(" listening on ").addr(&addr).end();
     notify::ready(manager);
 }
 
@@ -60,8 +60,8 @@ pub fn accept(listenfd: Fd) -> Fd {
         }
         if is_full {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
-            if waitpid() == 0 && !children::has_place() {
-                sys::pause(end::NOTHING, None);
+            if waitpid() == 0 {
+                sys::pause(end::NOTHING, u32::MAX);
             }
             continue;
         }
@@ -79,7 +79,7 @@ pub fn accept(listenfd: Fd) -> Fd {
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
                 log::failed(log::Kind::Accept, "accept", e, None);
-                sys::pause(end::NOTHING, Some(&mut { RETRY }));
+                sys::pause(end::NOTHING, RETRY);
             }
         }
     }
@@ -90,13 +90,16 @@ pub fn accept(listenfd: Fd) -> Fd {
 /// of many clients that are refused.
 fn may_serve() -> bool {
     let mut left = MOMENT;
-    while !children::may_have_one_more() && log::may_log(log::Kind::Refuse) {
-        reap::reap_all(0);
-        if !children::may_have_one_more() && !sys::pause(end::NOTHING, Some(&mut left)) {
+    while !children::may_have_one_more() {
+        if left == 0 || !log::may_log(log::Kind::Refuse) {
             return false;
         }
+        reap::reap_all(0);
+        if !children::may_have_one_more() {
+            left = sys::pause(end::NOTHING, left);
+        }
     }
-    children::may_have_one_more()
+    true
 }
 
 /// fork(2): 0 in the child, which is ready to serve; -1 after a stop signal. It waits for
@@ -119,7 +122,7 @@ pub fn fork() -> i32 {
             }
             Err(e) => {
                 log::failed(log::Kind::Fork, "fork", e, Some(children::client()));
-                sys::pause(end::NOTHING, Some(&mut { RETRY }));
+                sys::pause(end::NOTHING, RETRY);
             }
         }
     }

@@ -1,36 +1,36 @@
 //! Messages to the service manager (sd_notify(3)).
 
 use super::log::{Kind, failed};
-use crate::sys::{self, Fd, Global, Strings};
+use crate::sys::{self, Global, Strings};
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, Result, write};
-use rustix::thread::Timespec;
 
-/// How long the start waits for room in the manager's queue.
-const LONGEST_WAIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// How many milliseconds the start waits for room in the manager's queue.
+const LONGEST_WAIT: u32 = 5000;
 
 /// The socket to the service manager, or 0 if there is none.
 static SOCKET: Global<i32> = Global::new(0);
 
 /// Opens the socket that the environment names. The filter of calls allows no
 /// new one later.
-pub fn connect(env: Strings) -> Option<Result<Fd>> {
-    env.getenv(b"NOTIFY_SOCKET").map(sys::connect)
+pub fn connect(env: Strings) -> Result<()> {
+    if let Some(path) = env.getenv(b"NOTIFY_SOCKET") {
+        SOCKET.set(sys::connect(path)?.as_raw_fd());
+    }
+    Ok(())
 }
 
 /// Tells the manager that the server is ready. If its queue is full, this waits.
-pub fn ready(manager: Option<Result<Fd>>) {
-    let result = manager.map(|connected| {
-        let fd = connected?;
-        SOCKET.set(fd.as_raw_fd());
-        loop {
-            match write(fd, b"READY=1") {
-                Err(Errno::AGAIN) if sys::poll_out(fd, Some(&LONGEST_WAIT)) => {}
-                result => return result,
+pub fn ready(mut result: Result<()>) {
+    if let Some(fd) = sys::fd(SOCKET.get()) {
+        while let Err(e) = write(fd, b"READY=1") {
+            if e != Errno::AGAIN || !sys::poll_out(fd, LONGEST_WAIT) {
+                result = Err(e);
+                break;
             }
         }
-    });
-    if let Some(Err(e)) = result {
+    }
+    if let Err(e) = result {
         failed(Kind::Fault, "NOTIFY_SOCKET", e, None);
     }
 }

@@ -42,8 +42,8 @@ pub static GRACE_SECONDS: Global<u32> = Global::new(0);
 pub static REUSE_PORT: Global<bool> = Global::new(false);
 /// -R
 pub static RAW: Global<bool> = Global::new(false);
-/// -t: 0 means never.
-pub static IDLE_SECONDS: Global<u32> = Global::new(0);
+/// -t, in milliseconds: 0 means never.
+pub static IDLE: Global<u32> = Global::new(0);
 /// -u: `NOBODY` means that the user stays.
 pub static UID: Global<u32> = Global::new(0);
 pub static GID: Global<u32> = Global::new(0);
@@ -126,7 +126,7 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
     match letter {
         b'b' => {
             let Some(host) = inet_pton(value) else {
-                usage(wrong_value(message(), name, value).str("not a numeric IP address"))
+                usage(wrong_value(name, value).str("not a numeric IP address"))
             };
             HOSTS[0].set(host);
             HOSTS[1].set(Sockaddr::NONE);
@@ -136,7 +136,7 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
         b'g' => GRACE_SECONDS.set(typed_number(name, value, 0, DAY)),
         b'r' => REUSE_PORT.set(true),
         b'R' => RAW.set(true),
-        b't' => IDLE_SECONDS.set(typed_number(name, value, 0, DAY)),
+        b't' => IDLE.set(1000 * typed_number(name, value, 0, DAY)),
         b'u' => {
             let (uid, gid) = split_once(value, b':');
             let most = NOBODY - 1;
@@ -157,16 +157,16 @@ fn typed_number(name: &[u8], value: &[u8], least: u32, most: u32) -> u32 {
     if let Some(n) = number(value, most).filter(|&n| n >= least) {
         return n;
     }
-    let line = wrong_value(message(), name, value).str("not a number from ");
+    let line = wrong_value(name, value).str("not a number from ");
     usage(line.num(least as usize).str(" to ").num(most as usize))
 }
 
-fn wrong_value<'a>(line: &'a mut Line, name: &[u8], value: &[u8]) -> &'a mut Line {
-    line.typed(name).str(" ").typed(value).str(": ")
+fn wrong_value(name: &[u8], value: &[u8]) -> &'static mut Line {
+    message("").typed(name).str(" ").typed(value).str(": ")
 }
 
 fn wrong(what: &str, typed: &[u8]) -> ! {
-    usage(message().str(what).typed(typed))
+    usage(message(what).typed(typed))
 }
 
 /// Ends the program with this message.

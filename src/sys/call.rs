@@ -43,11 +43,12 @@
 use super::arch::syscall;
 use super::inet::Sockaddr;
 use super::mem::copy;
+use super::signal::timespec;
 use super::start::STACK;
 use core::cell::Cell;
 use core::ffi::{c_int, c_long};
 use core::mem::MaybeUninit;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, IoSlice, ReadWriteFlags, Result, pwritev2, retry_on_intr, write};
 use rustix::net::addr::{SocketAddrArg, SocketAddrOpaque};
@@ -193,10 +194,11 @@ pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> bool {
 }
 
 /// Limits how long a call on a socket waits: recv and accept with SO_RCVTIMEO, send with
-/// SO_SNDTIMEO (socket(7)). After that time it fails with EAGAIN.
-pub fn set_timeout(fd: Fd, option: c_int, seconds: u32, microseconds: u32) -> bool {
-    // Two 64-bit numbers, little-endian.
-    setsockopt(fd, libc::SOL_SOCKET, option, &[seconds, 0, microseconds, 0])
+/// SO_SNDTIMEO (socket(7)). After so many milliseconds it fails with EAGAIN.
+pub fn set_timeout(fd: Fd, option: c_int, milliseconds: u32) -> bool {
+    // Two 64-bit numbers, little-endian: seconds and microseconds.
+    let value = [milliseconds / 1000, 0, milliseconds % 1000 * 1000, 0];
+    setsockopt(fd, libc::SOL_SOCKET, option, &value)
 }
 
 /// getsockopt(2), for an option of at most so many ints. What the kernel does not have
@@ -215,19 +217,17 @@ pub fn write_now(fd: Fd, text: &[u8]) -> usize {
     // The offset -1 means the current file position.
     let written = match pwritev2(fd, &[IoSlice::new(text)], u64::MAX, ReadWriteFlags::NOWAIT) {
         // Not every file can tell whether it would block.
-        Err(_) if poll_out(fd, Some(&NOW)) => retry_on_intr(|| write(fd, text)),
+        Err(_) if poll_out(fd, 0) => retry_on_intr(|| write(fd, text)),
         written => written,
     };
     written.unwrap_or(0)
 }
 
-/// For `poll_out`: without waiting.
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-
-/// Waits until a write would not block, at most for `timeout`; whether that is so
-/// (poll(2), POLLOUT).
-pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
-    !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
+/// Waits until a write would not block, at most for so many milliseconds; whether that
+/// is so (poll(2), POLLOUT).
+pub fn poll_out(fd: Fd, milliseconds: u32) -> bool {
+    let timeout = timespec(milliseconds);
+    !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timeout)), Ok(0))
 }
 
 /// What TCP knows of a connection.

@@ -57,7 +57,8 @@ impl Line {
     }
 }
 
-fn find(names: &'static str, n: i32) -> Option<&'static [u8]> {
+/// The text that belongs to `n`.
+pub fn find(names: &'static str, n: i32) -> Option<&'static [u8]> {
     let mut lines = names.as_bytes().split(|&c| c == b'\n').map(|line| split_once(line, b' '));
     lines.find(|line| number(line.0, 133) == Some(n as u32))?.1
 }

@@ -18,7 +18,7 @@ mod text;
 
 pub use arch::AUDIT_ARCH;
 pub use call::*;
-pub use errno::{ERRORS, SIGNALS};
+pub use errno::{ERRORS, SIGNALS, find};
 pub use global::Global;
 pub use inet::{Sockaddr, inet_pton};
 pub use mem::memmove;

@@ -30,13 +30,15 @@ const PREFIX: &str = "\nforkline: ";
 #[unsafe(link_section = ".bss.parent.message")]
 static mut MESSAGE: Line = Line { len: 0, text: [MaybeUninit::new(0); _] };
 
-/// A message to the operator: a line with room for the prefix. `end` writes it.
-pub fn message() -> &'static mut Line {
+/// A message to the operator that begins with `text`: a line with room for the prefix.
+/// `end` writes it.
+#[inline(never)]
+pub fn message(text: &str) -> &'static mut Line {
     let line = &raw mut MESSAGE;
     // SAFETY: there is one at a time, since no handler runs while one is being written.
     let line = unsafe { &mut *line };
     line.len = PREFIX.len();
-    line
+    line.str(text)
 }
 
 impl Line {
@@ -129,7 +131,7 @@ impl Line {
     /// block; what a short write leaves is lost, as after an error.
     fn report(&mut self) {
         while let Err(Errno::AGAIN | Errno::INTR) = write(STDOUT, self.text()) {
-            poll_out(STDOUT, None);
+            poll_out(STDOUT, u32::MAX);
         }
         self.len = 0;
     }

@@ -44,13 +44,22 @@ pub fn sigmask(blocked: u64) {
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) };
 }
 
-/// Waits with only these signals blocked until a signal comes or `time` is over,
-/// and takes what has passed from `time`; false when it is over (ppoll(2)).
-pub fn pause(blocked: u64, time: Option<&mut Timespec>) -> bool {
-    let (time, set) = (time.map_or(0, |time| &raw mut *time as usize), &raw const blocked as usize);
+/// Waits with only these signals blocked until a signal comes, at most for so many
+/// milliseconds. Returns how many of these are left (ppoll(2)).
+pub fn pause(blocked: u64, milliseconds: u32) -> u32 {
+    let mut time = timespec(milliseconds);
+    let (time_at, set) = (&raw mut time as usize, &raw const blocked as usize);
     // SAFETY: the kernel reads no descriptor and the set, whose size is given
     // last. It writes the time that is left.
-    unsafe { syscall(libc::SYS_ppoll, [0, 0, time, set, SIGSET]) != 0 }
+    unsafe { syscall(libc::SYS_ppoll, [0, 0, time_at, set, SIGSET]) };
+    time.tv_sec as u32 * 1000 + time.tv_nsec as u32 / 1_000_000
+}
+
+/// This time as the kernel has it.
+#[inline(never)]
+pub fn timespec(milliseconds: u32) -> Timespec {
+    let (tv_sec, tv_nsec) = (milliseconds / 1000, milliseconds % 1000 * 1_000_000);
+    Timespec { tv_sec: tv_sec.into(), tv_nsec: tv_nsec.into() }
 }
 
 /// Sends SIGALRM once, after this time (setitimer(2)); whether that is so.

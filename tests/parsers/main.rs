@@ -192,7 +192,7 @@ fn an_address_is_printed_in_its_standard_form() {
 
 /// What the server prints.
 fn printed(addr: &Sockaddr) -> String {
-    let line = String::from_utf8(written(|| message().addr(addr).end()));
+    let line = String::from_utf8(written(|| message("").addr(addr).end()));
     let line = line.expect("ASCII");
     line.strip_prefix("forkline: ").and_then(|line| line.strip_suffix('\n')).unwrap().to_owned()
 }
@@ -216,7 +216,7 @@ fn numbers_and_typed_texts_are_printed_as_std_does() {
         let mut rng = Rng::with_seed(i);
         let n = rng.usize(..) >> rng.u32(..64);
         let text: Vec<u8> = (0..rng.usize(..70)).map(|_| rng.u8(..)).collect();
-        let line = written(|| message().num(n).str(" ").digits(n, 16).typed(&text).end());
+        let line = written(|| message("").num(n).str(" ").digits(n, 16).typed(&text).end());
         let expected = format!("forkline: {n} {n:x}{}\n", shown(&text));
         assert_eq!(String::from_utf8_lossy(&line), expected, "{i}");
     }
@@ -226,7 +226,7 @@ fn numbers_and_typed_texts_are_printed_as_std_does() {
 fn a_long_message_loses_its_end_only() {
     for length in 0..1500 {
         let text = "x".repeat(length);
-        let line = written(|| message().str(&text).str(&text).end());
+        let line = written(|| message(&text).str(&text).end());
         let mut expected = format!("forkline: {text}{text}\n");
         expected.truncate(511); // one byte is for the newline behind a message that was cut
         assert_eq!(String::from_utf8_lossy(&line), expected);

@@ -62,9 +62,11 @@ const RULES: &[(c_long, &[Argument])] = &[
     (SYS_ppoll, &[]),
     (SYS_getpid, &[]),
     // The end of a connection.
-    (SYS_setsockopt, &[(2, &[SOL_SOCKET]), (2 * 2, &[SO_LINGER, SO_RCVTIMEO, SO_SNDTIMEO])]),
+    (
+        SYS_setsockopt,
+        &[(2, &[SOL_SOCKET]), (2 * 2, &[SO_LINGER, SO_SNDBUF, SO_RCVTIMEO, SO_SNDTIMEO])],
+    ),
     (SYS_getsockopt, &[(2, &[IPPROTO_TCP]), (2 * 2, &[TCP_INFO])]),
-    (SYS_shutdown, &[(2, &[SHUT_RD])]),
     // SIGALRM only. The old value is not asked for.
     (SYS_setitimer, &[(0, &[ITIMER_REAL]), (2 * 2, &[0])]),
     // The drain: one process at a time, never all.

@@ -2,33 +2,27 @@
 //! the two ways in which it ends.
 
 use super::options::IDLE_SECONDS;
-use crate::sys::{self, Fd, Global, setsockopt, sigset};
+use crate::sys::{self, Fd, Global, TcpInfo, set_timeout, setsockopt, sigset};
 use core::ffi::c_int;
-use libc::{SIGALRM, SIGCHLD, SOL_SOCKET};
+use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown};
 use rustix::thread::Timespec;
 
 /// What a child blocks: it has no children to reap.
 const CHILD_BLOCKS: u64 = sigset(SIGCHLD) | sigset(SIGALRM);
-/// How often `linger` looks at what the client has acknowledged.
-const LOOKS_PER_SECOND: u32 = 100;
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000_000 / LOOKS_PER_SECOND as i64 };
+/// How many milliseconds recv waits before it looks whether the client is silent, when
+/// the child is to end. What was under way before comes in that time.
+const PATIENCE: u32 = 400;
 
 /// The connection of the child that is forked next; in a child, its own.
 static CONNFD: Global<i32> = Global::new(0);
-/// The errno that ended a child's input, or 0 for its client's end of file.
+/// Why the child is to end when its client is silent: EINTR for a signal, EAGAIN for the
+/// idle limit. 0 if it is not to.
 static REASON: Global<c_int> = Global::new(0);
-/// The bytes that the client had acknowledged when `look` last found more to acknowledge.
-static ACKNOWLEDGED: Global<u64> = Global::new(0);
-
-/// What the client has acknowledged since the last look.
-enum Acknowledged {
-    All,
-    Some,
-    Nothing,
-}
+/// The bytes that the client had acknowledged when `look` last found more to acknowledge,
+/// and how many milliseconds it has acknowledged no more.
+static STALL: Global<(u32, u32)> = Global::new((0, 0));
 
 /// Stores the connection for the child that is forked next. The parent does it, so a
 /// signal never finds a child without its connection.
@@ -40,34 +34,36 @@ pub fn set(connfd: Fd) {
     }
 }
 
-/// The first step of a child: it unblocks signals and sets the idle limit. After that
-/// time without a byte recv and send fail with EAGAIN (socket(7), SO_RCVTIMEO).
-pub fn begin() {
+/// The first step of a child: it sets the idle limit and unblocks signals. If the server
+/// `is_stopping`, the child is to end, as those are that were forked before.
+pub fn begin(is_stopping: bool) {
+    if let Some(connfd) = sys::fd(CONNFD.get())
+        && idle() > 0
+    {
+        set_timeout(connfd, SO_RCVTIMEO, IDLE_SECONDS.get(), 0);
+        set_timeout(connfd, libc::SO_SNDTIMEO, IDLE_SECONDS.get(), 0);
+    }
+    if is_stopping {
+        end(libc::SIGTERM);
+    }
     sys::disable_sigaltstack();
     sys::sigmask(CHILD_BLOCKS);
-    let seconds = IDLE_SECONDS.get();
-    if seconds > 0
-        && let Some(connfd) = sys::fd(CONNFD.get())
-    {
-        // Two 64-bit numbers, little-endian: seconds and microseconds.
-        let timeval = [seconds, 0, 0, 0];
-        setsockopt(connfd, SOL_SOCKET, libc::SO_RCVTIMEO, &timeval);
-        setsockopt(connfd, SOL_SOCKET, libc::SO_SNDTIMEO, &timeval);
-    }
 }
 
-/// recv(2): the number of bytes, 0 at the end of file. An error ends the child.
-/// The idle limit acts as an end of file.
+/// The idle limit in milliseconds, 0 for none.
+fn idle() -> u32 {
+    IDLE_SECONDS.get() * 1000
+}
+
+/// recv(2): the number of bytes, 0 at the end of file. An error ends the child. When the
+/// child is to end, a silence of the client acts as an end of file, as the idle limit does.
 #[inline(always)]
 pub fn recv(fd: Fd, buf: &mut [u8]) -> usize {
     loop {
         match sys::recv(fd, buf) {
             Ok(n) => return n,
-            Err(e) if may_retry(fd, e) => {}
-            Err(e) => {
-                stop_reading(fd, e);
-                return 0;
-            }
+            Err(e) if is_over(fd, e) => return 0,
+            Err(_) => {}
         }
     }
 }
@@ -80,62 +76,81 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         // A signal or the idle limit ended the call, and no errno tells which. The next
         // look compares with what the client has acknowledged so far.
         Ok(n) if n < buf.len() => {
-            look(fd);
+            look(fd, 0);
             n
         }
         Ok(n) => n,
-        Err(e) if may_retry(fd, e) => 0,
-        // There is room again. But if no byte counts as acknowledged, TCP_INFO is missing,
-        // and nothing shows whether the client takes its answers.
-        Err(e) if sys::acknowledged(fd).0 == 0 => reset(e),
-        Err(_) => 0,
+        Err(e) => {
+            // If no byte counts as acknowledged, TCP_INFO is missing, and nothing shows
+            // whether the client takes its answers.
+            if is_timeout(e) && look(fd, idle()).acknowledged == 0 {
+                reset(e);
+            }
+            0
+        }
     }
 }
 
-/// Whether the call is to be made again after this error: a signal ended it, or the
-/// client acknowledges its answers. False: the idle limit is over, and the client has
-/// acknowledged all. In any other case the child ends here.
-fn may_retry(fd: Fd, e: Errno) -> bool {
+/// After an error of recv: whether nothing more is to be read. Otherwise the call is to be
+/// made again.
+fn is_over(fd: Fd, e: Errno) -> bool {
+    let is_to_end = REASON.get() != 0;
+    let is_over = is_timeout(e) && {
+        let info = look(fd, if is_to_end { PATIENCE } else { idle() });
+        !info.has_more & (info.is_silent | !is_to_end)
+    };
+    if is_over {
+        to_end(fd, e);
+    }
+    is_over
+}
+
+/// Whether a call has failed because of its time limit, and not for a signal. For any
+/// other error the child ends here.
+fn is_timeout(e: Errno) -> bool {
     match e {
-        Errno::INTR => true,
-        Errno::AGAIN => match look(fd) {
-            Acknowledged::All => false,
-            Acknowledged::Some => true,
-            Acknowledged::Nothing => reset(e),
-        },
+        Errno::INTR => false,
+        Errno::AGAIN => true,
         _ => reset(e),
     }
 }
 
-/// Compares what the client has acknowledged with the last look.
-fn look(connfd: Fd) -> Acknowledged {
-    match sys::acknowledged(connfd) {
-        (_, false) => Acknowledged::All,
-        (n, true) if ACKNOWLEDGED.replace(n) != n => Acknowledged::Some,
-        _ => Acknowledged::Nothing,
+/// From now on the child is to end when its client is silent.
+fn to_end(connfd: Fd, reason: Errno) {
+    if REASON.get() == 0 {
+        REASON.set(reason.raw_os_error());
     }
+    set_timeout(connfd, SO_RCVTIMEO, 0, PATIENCE * 1000);
 }
 
-/// What a signal asks of a child: SIGQUIT to reset its connection, any other to answer
-/// what its client has sent, and to end.
+/// Looks at the connection after a wait of so many milliseconds. If the client has answers
+/// to acknowledge, and has not done so for the idle limit, the child ends here.
+fn look(connfd: Fd, waited: u32) -> TcpInfo {
+    let (info, (acknowledged, stalled)) = (sys::tcp_info(connfd), STALL.get());
+    if info.has_more {
+        let is_same = info.acknowledged == acknowledged;
+        let stalled = if is_same { stalled + waited } else { 0 };
+        STALL.set((info.acknowledged, stalled));
+        if is_same && idle() > 0 && stalled >= idle() {
+            reset(Errno::AGAIN);
+        }
+    }
+    info
+}
+
+/// What a signal asks of a child: SIGQUIT to reset its connection, any other to end when
+/// its client is silent.
 pub fn end(signum: c_int) {
     if let Some(connfd) = sys::fd(CONNFD.get()) {
         match signum {
             libc::SIGQUIT => reset(Errno::INTR),
-            _ => stop_reading(connfd, Errno::INTR),
+            _ => to_end(connfd, Errno::INTR),
         }
     }
 }
 
-/// From now on recv gives the end of file once nothing is left to read. Linux still takes
-/// what arrives later: a client that never pauses is served until the grace time ends.
-fn stop_reading(connfd: Fd, reason: Errno) {
-    REASON.set(reason.raw_os_error());
-    let _ = shutdown(connfd, Shutdown::Read);
-}
-
-/// close(2). A connection whose input was ended here is not closed before the client
-/// has acknowledged everything.
+/// close(2). When the child is to end, it waits until the client has acknowledged
+/// everything. A reset ends the wait, too.
 pub fn close(fd: Fd) {
     if REASON.get() != 0 && fd.as_raw_fd() == CONNFD.get() {
         linger(fd);
@@ -143,20 +158,17 @@ pub fn close(fd: Fd) {
     sys::close(fd);
 }
 
-/// Waits until the client has acknowledged everything, or is gone. A close with answers
-/// under way would lose them if the client sent one more byte: the kernel answers
-/// that with a reset (RFC 1122, section 4.2.2.13).
+/// Waits for the client, which has ended its side, without looking all the time: in the
+/// smallest buffer there is room when almost nothing is left. Then it looks, and less and
+/// less often.
 fn linger(connfd: Fd) {
-    let mut looks = 0;
-    // shutdown fails if the connection is gone.
-    while sys::acknowledged(connfd).1 && shutdown(connfd, Shutdown::Read).is_ok() {
-        sys::pause(CHILD_BLOCKS, Some(&mut { LOOK }));
-        looks += 1;
-        if looks == IDLE_SECONDS.get() * LOOKS_PER_SECOND {
-            if let Acknowledged::Nothing = look(connfd) {
-                reset(Errno::AGAIN);
-            }
-            looks = 0;
+    setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
+    let mut wait = 5;
+    while look(connfd, wait).has_more {
+        if sys::poll_out(connfd, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
+            let tv_nsec = i64::from(wait) * 1_000_000;
+            sys::pause(CHILD_BLOCKS, Some(&mut Timespec { tv_sec: 0, tv_nsec }));
+            wait = 640.min(2 * wait);
         }
     }
 }

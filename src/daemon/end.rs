@@ -4,11 +4,18 @@
 
 use super::options::GRACE_SECONDS;
 use super::{children, connection, log, notify, reap};
-use crate::sys::{self, Global, SIG_IGN, signal};
+use crate::sys::{self, Fd, Global, SIG_IGN, signal};
 use core::ffi::c_int;
 use libc::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::thread::Timespec;
+
+/// Milliseconds in which further signals are the same request to stop: systemd, sudo and
+/// a terminal that closes send several.
+const ONE_REQUEST: u32 = 1000;
+/// Milliseconds after the request in which connections are accepted whose handshake was
+/// under way.
+const HANDSHAKE: u32 = 200;
 
 /// What a stop does to the children, in the order in which it is tried.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,13 +27,15 @@ enum Stage {
 }
 
 static STAGE: Global<Stage> = Global::new(Stage::Serving);
-/// The signal that asked for the stage, or 0 for the end of a time, and when it did, in
-/// milliseconds.
-static SIGNAL: Global<(c_int, u64)> = Global::new((0, 0));
+/// When the stage began, in milliseconds.
+static BEGIN: Global<u64> = Global::new(0);
 /// The pid of the parent.
 static PARENT: Global<i32> = Global::new(0);
-/// The listening socket, which the first signal closes.
+/// The listening socket.
 pub static LISTENFD: Global<i32> = Global::new(0);
+/// Whether it was opened here. Who waits on one that was handed over is left to the next
+/// server.
+pub static IS_OWN: Global<bool> = Global::new(false);
 
 /// What the parent blocks while it does not wait: everything.
 const PARENT_BLOCKS: u64 = !0;
@@ -39,13 +48,12 @@ pub fn catch_signals() {
     PARENT.set(getpid().as_raw_pid());
     sys::sigmask(PARENT_BLOCKS);
     sys::enable_sigaltstack();
-    let catch = |signum| signal(signum, Some(stop_handler));
-    catch(SIGTERM);
-    catch(SIGINT);
-    catch(SIGQUIT);
-    // nohup(1) ignores it for the program that it starts.
-    if catch(SIGHUP) == libc::SIG_IGN {
-        signal(SIGHUP, SIG_IGN);
+    for signum in [SIGTERM, SIGINT, SIGQUIT, SIGHUP] {
+        let before = signal(signum, Some(stop_handler));
+        // A shell ignores two for a job in the background, and nohup(1) SIGHUP.
+        if signum != SIGTERM && before == libc::SIG_IGN {
+            signal(signum, SIG_IGN);
+        }
     }
     signal(SIGALRM, Some(reap::reap_all));
     // A write past the file size limit then is an error.
@@ -54,37 +62,55 @@ pub fn catch_signals() {
     signal(libc::SIGTTOU, SIG_IGN);
 }
 
-/// The parent goes to the next stage, a child ends.
+/// The parent goes to the next stage, a child ends. After a reset signals do nothing: a
+/// child that is killed does not tell its client that an answer is missing.
 extern "C" fn stop_handler(signum: c_int) {
     if getpid().as_raw_pid() != PARENT.get() {
         return connection::end(signum);
     }
-    // A terminal that closes sends SIGHUP twice.
-    let (now, (last_signal, last)) = (sys::milliseconds(), SIGNAL.get());
-    if signum != last_signal || now.wrapping_sub(last) >= 1000 {
-        SIGNAL.set((signum, now));
-        request_stop(signum);
+    match STAGE.get() {
+        Stage::Serving => next_stage(signum),
+        Stage::Drain if signum == SIGQUIT || elapsed() >= ONE_REQUEST => next_stage(signum),
+        _ => {}
     }
 }
 
-/// Goes to the next stage for a signal. That never is Kill: a child that is killed does
-/// not tell its client that an answer is missing. The first signal closes the listening
-/// socket. Then accept fails, whether it is waiting now or called later.
-fn request_stop(signum: c_int) {
-    let stage = STAGE.replace(match STAGE.get() {
-        Stage::Serving if signum != SIGQUIT => Stage::Drain,
-        _ => Stage::Reset,
-    });
-    if stage == Stage::Serving
-        && let Some(listenfd) = sys::fd(LISTENFD.get())
+/// Begins the next stage, for a signal or, if `signum` is 0, because the time is over.
+/// accept, whether it is waiting now or called later, goes on for a moment or fails.
+#[inline(never)]
+fn next_stage(signum: c_int) {
+    let before = STAGE.get();
+    let (stage, event, signal) = match before {
+        Stage::Serving if signum != SIGQUIT => (Stage::Drain, "drain", Signal::TERM),
+        Stage::Serving | Stage::Drain => (Stage::Reset, "reset", Signal::QUIT),
+        _ => (Stage::Kill, "kill", Signal::KILL),
+    };
+    STAGE.set(stage);
+    BEGIN.set(sys::milliseconds());
+    if before == Stage::Serving {
+        notify::stopping();
+    }
+    if let Some(listenfd) = sys::fd(LISTENFD.get())
+        && (stage != Stage::Drain
+            || !IS_OWN.get()
+            || GRACE_SECONDS.get() == 0
+            || !sys::set_timeout(listenfd, libc::SO_RCVTIMEO, 0, HANDSHAKE * 1000))
     {
         sys::close(listenfd);
+    }
+    log::stopping(event, signum);
+    for pid in children::pids() {
+        let _ = kill_process(pid, signal);
+        if stage == Stage::Reset {
+            // A stopped child cannot reset its connection.
+            let _ = kill_process(pid, Signal::CONT);
+        }
     }
 }
 
 /// Makes `call` with the signals unblocked. A signal that comes just before the call is
 /// not missed. Its handler has already run: it has removed the child that ended, or
-/// it has closed the listening socket, so that accept fails.
+/// accept does not wait for long.
 pub fn unblocked<T>(call: impl FnOnce() -> T) -> T {
     sys::sigmask(NOTHING);
     let result = call();
@@ -96,27 +122,30 @@ pub fn is_stopping() -> bool {
     STAGE.get() != Stage::Serving
 }
 
+/// Milliseconds since the stage began.
+fn elapsed() -> u32 {
+    sys::milliseconds().wrapping_sub(BEGIN.get()) as u32
+}
+
+/// Whether the server is stopping and accepts no more.
+pub fn is_over(is_full: bool) -> bool {
+    is_stopping() && (is_full || elapsed() >= HANDSHAKE)
+}
+
 /// Waits for the children, stage by stage, and ends the program.
-pub fn drain() -> ! {
-    notify::stopping();
+pub fn drain(listenfd: Fd) -> ! {
+    // Unless it is closed already.
+    sys::close(listenfd);
     loop {
         let stage = STAGE.get();
-        let (event, signal, seconds) = match stage {
-            Stage::Serving | Stage::Drain => ("drain", Signal::TERM, GRACE_SECONDS.get()),
-            Stage::Reset => ("reset", Signal::QUIT, 1),
-            Stage::Kill => ("kill", Signal::KILL, 1),
-        };
-        log::stopping(event, SIGNAL.get().0);
-        for pid in children::pids() {
-            let _ = kill_process(pid, signal);
-            if stage == Stage::Reset {
-                // A stopped child cannot reset its connection.
-                let _ = kill_process(pid, Signal::CONT);
+        let seconds = if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
+        while STAGE.get() == stage && children::count() > 0 {
+            let left = (seconds * 1000).saturating_sub(elapsed()) + 1;
+            let (tv_sec, tv_nsec) = (left / 1000, left % 1000 * 1_000_000);
+            let mut left = Timespec { tv_sec: tv_sec.into(), tv_nsec: tv_nsec.into() };
+            if !sys::pause(NOTHING, Some(&mut left)) {
+                break;
             }
-        }
-        let mut left = Timespec { tv_sec: seconds.into(), tv_nsec: 0 };
-        while STAGE.get() == stage && children::count() > 0 && sys::pause(NOTHING, Some(&mut left))
-        {
         }
         // If the handler's wait for a child failed, no other SIGCHLD comes for it.
         while reap::waitpid() > 0 {}
@@ -125,8 +154,7 @@ pub fn drain() -> ! {
             sys::_exit(0);
         }
         if STAGE.get() == stage {
-            SIGNAL.set((0, 0));
-            STAGE.set(if stage == Stage::Drain { Stage::Reset } else { Stage::Kill });
+            next_stage(0);
         }
     }
 }

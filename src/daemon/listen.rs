@@ -1,5 +1,6 @@
 //! How the listening socket comes about: opened here, or handed over.
 
+use super::end;
 use super::fault::{die, keep};
 use super::options::{HOSTS, REUSE_PORT};
 use crate::sys::{self, Address, Fd, Sockaddr, Strings, number};
@@ -38,6 +39,7 @@ pub fn bind(fd: Fd, addr: &Sockaddr) -> bool {
 pub fn listen(fd: Fd, backlog: i32) {
     set_inherited(fd);
     rustix::net::listen(fd, backlog).unwrap_or_else(|e| die("listen", e));
+    end::IS_OWN.set(true);
 }
 
 /// The first descriptor that is handed over.

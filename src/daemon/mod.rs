@@ -51,15 +51,19 @@ pub fn ready(listenfd: Fd, service: Service, env: Strings) {
 
 /// accept(2). It refuses a client whose source has as many children as it may have. It
 /// waits while the server has as many as it may have, and for memory and descriptors.
-/// After a stop signal it drains and does not return. If a connection was just being
-/// accepted when the signal came, it returns that one first.
+/// After a stop signal it returns the connections that come at once, and then drains.
 pub fn accept(listenfd: Fd) -> Fd {
     loop {
-        while !children::has_place() && !end::is_stopping() {
+        let is_full = !children::has_place();
+        if end::is_over(is_full) {
+            end::drain(listenfd);
+        }
+        if is_full {
             // If the handler's wait for a child failed, no other SIGCHLD comes for it.
             if waitpid() == 0 && !children::has_place() {
                 sys::pause(end::NOTHING, None);
             }
+            continue;
         }
         match end::unblocked(|| sys::accept(listenfd, &TABLE.client)) {
             Ok(connfd) if may_serve() => {
@@ -70,8 +74,8 @@ pub fn accept(listenfd: Fd) -> Fd {
                 log::refused(children::client());
                 sys::close(connfd);
             }
-            Err(_) if end::is_stopping() => end::drain(),
             Err(Errno::INTR | Errno::CONNABORTED) => {}
+            Err(_) if end::is_stopping() => end::drain(listenfd),
             Err(e @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) => fault::die("accept", e),
             Err(e) => {
                 log::failed(log::Kind::Accept, "accept", e, None);
@@ -101,7 +105,7 @@ pub fn fork() -> i32 {
     loop {
         match sys::fork() {
             Ok(None) => {
-                connection::begin();
+                connection::begin(end::is_stopping());
                 return 0;
             }
             Ok(Some(pid)) => {

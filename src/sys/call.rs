@@ -182,18 +182,26 @@ fn store_addr(number: c_long, fd: Fd, addr: &Cell<Sockaddr>) -> usize {
     unsafe { syscall(number, args) }
 }
 
-/// setsockopt(2), for an option that is an int or a structure of ints. An error
-/// is ignored, as in the C.
-pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) {
+/// setsockopt(2), for an option that is an int or a structure of ints; whether it
+/// succeeded. Mostly that is ignored, as in the C.
+#[inline(never)]
+pub fn setsockopt(fd: Fd, level: c_int, option: c_int, value: &[u32]) -> bool {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
     let (start, len) = (value.as_ptr() as usize, size_of_val(value));
     // SAFETY: the kernel reads `value`, whose size is given last.
-    unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) };
+    unsafe { syscall(libc::SYS_setsockopt, [fd, level, option, start, len]) == 0 }
 }
 
-/// getsockopt(2), for an option of at most so many words. What the kernel does not have
+/// Limits how long a call on a socket waits: recv and accept with SO_RCVTIMEO, send with
+/// SO_SNDTIMEO (socket(7)). After that time it fails with EAGAIN.
+pub fn set_timeout(fd: Fd, option: c_int, seconds: u32, microseconds: u32) -> bool {
+    // Two 64-bit numbers, little-endian.
+    setsockopt(fd, libc::SOL_SOCKET, option, &[seconds, 0, microseconds, 0])
+}
+
+/// getsockopt(2), for an option of at most so many ints. What the kernel does not have
 /// stays as it is.
-pub fn getsockopt(fd: Fd, level: c_int, option: c_int, value: &mut [u64]) {
+pub fn getsockopt(fd: Fd, level: c_int, option: c_int, value: &mut [u32]) {
     let (fd, level, option) = (fd.as_raw_fd() as usize, level as usize, option as usize);
     let mut len = size_of_val(value);
     let args = [fd, level, option, value.as_mut_ptr() as usize, &raw mut len as usize];
@@ -222,15 +230,30 @@ pub fn poll_out(fd: Fd, timeout: Option<&Timespec>) -> bool {
     !matches!(poll(&mut [PollFd::new(&fd, PollFlags::OUT)], timeout), Ok(0))
 }
 
-/// Bytes that the peer has acknowledged, and whether it has more to acknowledge
-/// (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator: 0 and false.
-pub fn acknowledged(fd: Fd) -> (u64, bool) {
-    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h). Word 15 is
-    // tcpi_bytes_acked. The low halves of words 3 and 18 are tcpi_unacked and
-    // tcpi_notsent_bytes.
-    let mut info = [0; 19];
+/// What TCP knows of a connection.
+pub struct TcpInfo {
+    /// Bytes that the peer has acknowledged, modulo 2^32.
+    pub acknowledged: u32,
+    /// Whether it has more to acknowledge.
+    pub has_more: bool,
+    /// No segment has come for as long as TCP waits for an acknowledgement before it sends
+    /// again (RFC 6298): as long as one takes to come that was lost at first.
+    pub is_silent: bool,
+}
+
+/// Asks for it (tcp(7), TCP_INFO). Without TCP_INFO, as in an emulator, the peer has
+/// acknowledged nothing, has nothing to acknowledge and is silent.
+pub fn tcp_info(fd: Fd) -> TcpInfo {
+    // `struct tcp_info`, up to tcpi_notsent_bytes (linux/tcp.h).
+    let mut info = [0; 37];
     getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
-    (info[15], (info[3] | info[18]) as u32 != 0)
+    TcpInfo {
+        acknowledged: info[30], // tcpi_bytes_acked, the low half
+        // tcpi_unacked, tcpi_notsent_bytes; tcpi_state: a closed connection keeps them.
+        has_more: info[6] | info[36] != 0 && info[0] as u8 != 7,
+        // tcpi_last_data_recv, tcpi_last_ack_recv; tcpi_rto
+        is_silent: info[13].min(info[14]) >= info[2] / 1000,
+    }
 }
 
 /// Opens a terminal on standard error anew, for writes that do not block. Other
@@ -260,7 +283,7 @@ pub fn close_all_but(kept: Fd) {
 /// Milliseconds since an unknown moment (clock_gettime(2)).
 pub fn milliseconds() -> u64 {
     let mut now = [0u64; 2];
-    let clock = libc::CLOCK_MONOTONIC_COARSE as usize;
+    let clock = libc::CLOCK_MONOTONIC as usize;
     // SAFETY: the kernel writes a `struct timespec`: two words.
     unsafe { syscall(libc::SYS_clock_gettime, [clock, &raw mut now as usize]) };
     now[0] * 1000 + now[1] / 1_000_000

@@ -24,7 +24,7 @@ enum Tried {
 pub const BROKEN: &[Broken] = &[
     // A signal between the look at the flag and the call is lost.
     Broken {
-        name: "looks at a flag before accept, and leaves the listening socket open",
+        name: "looks at a flag before accept, and leaves the listening socket as it is",
         changes: &[
             (
                 "daemon/mod.rs",
@@ -34,8 +34,7 @@ pub const BROKEN: &[Broken] = &[
                     false => sys::accept(listenfd, &TABLE.client),
                 })",
             ),
-            ("daemon/end.rs", "sys::close(listenfd);", "let _ = listenfd;"),
-            ("sys/signal.rs", "libc::SA_RESTART | ", ""),
+            ("daemon/end.rs", "sys::fd(LISTENFD.get())", "sys::fd(0)"),
         ],
         tried: Tried::Parent(&[Event::Term]),
     },
@@ -80,6 +79,30 @@ pub const BROKEN: &[Broken] = &[
             ),
         ],
         tried: Tried::Child(Event::Term),
+    },
+    // A signal's limit for recv is replaced by the idle limit, which is longer.
+    Broken {
+        name: "sets a child's idle limit after it takes signals",
+        changes: &[
+            (
+                "daemon/connection.rs",
+                "pub fn begin(is_stopping: bool) {\n",
+                "pub fn begin(is_stopping: bool) {\n    sys::disable_sigaltstack();\n    \
+                 sys::sigmask(CHILD_BLOCKS);\n",
+            ),
+            (
+                "daemon/connection.rs",
+                "    sys::disable_sigaltstack();\n    sys::sigmask(CHILD_BLOCKS);\n}",
+                "}",
+            ),
+        ],
+        tried: Tried::Child(Event::Term),
+    },
+    // A client that is accepted after the signal is waited for until the grace time ends.
+    Broken {
+        name: "does not tell a child that it forks after the signal",
+        changes: &[("daemon/mod.rs", "begin(end::is_stopping())", "begin(false)")],
+        tried: Tried::Parent(&[Event::Term]),
     },
 ];
 

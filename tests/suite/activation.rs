@@ -111,6 +111,22 @@ fn a_socket_with_keep_alive_keeps_its_times() {
     assert_eq!(keep_alive(&listener), before);
 }
 
+/// So do the connections that wait when the signal comes.
+#[test]
+fn a_drain_leaves_the_queue_to_the_next_one() {
+    let listener = listener();
+    let mut first = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    stop(first.pid);
+    let clients: Vec<_> = (0..10).map(|_| ask(&first)).collect();
+    first.signal(libc::SIGTERM);
+    kill(first.pid as i32, libc::SIGCONT);
+    assert!(first.wait().success());
+    let _second = Server::spawn(&mut activated(&listener, ENVIRONMENT, "echo"));
+    for client in &clients {
+        assert_eq!(receive(client, LINE.len()), LINE);
+    }
+}
+
 #[test]
 fn what_is_meant_for_another_process_is_ignored() {
     for environment in [

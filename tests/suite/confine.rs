@@ -181,6 +181,7 @@ mod filter {
         ("ioctl of FIONBIO", SYS_ioctl, [4, FIONBIO, 0, 0, 0, 0]),
         ("ioctl of TIOCOUTQ", SYS_ioctl, [4, TIOCOUTQ, 0, 0, 0, 0]),
         ("connect", SYS_connect, [4, 0, 0, 0, 0, 0]),
+        ("shutdown", SYS_shutdown, [4, SHUT_WR as u64, 0, 0, 0, 0]),
         ("sendto with an address", SYS_sendto, [4, 0, 0, 0, 0, 16]),
         // It would write over what others have written, also in a file for appending.
         ("pwritev2 that does not append", SYS_pwritev2, [2, 0, 0, 0, 0, 0x20]),
@@ -225,10 +226,10 @@ mod filter {
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, u64::MAX, 0, NOWAIT], -EBADF),
         ("SO_LINGER", SYS_setsockopt, option(999, SOL_SOCKET, SO_LINGER, 8), -EBADF),
+        ("SO_SNDBUF", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDBUF, 4), -EBADF),
         ("SO_RCVTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_RCVTIMEO, 16), -EBADF),
         ("SO_SNDTIMEO", SYS_setsockopt, option(999, SOL_SOCKET, SO_SNDTIMEO, 16), -EBADF),
         ("TCP_INFO", SYS_getsockopt, option(999, SOL_TCP, TCP_INFO, 0), -EBADF),
-        ("shutdown", SYS_shutdown, [999, SHUT_RD as u64, 0, 0, 0, 0], -EBADF),
         ("SIGTERM", SYS_kill, [i32::MAX as u64, SIGTERM as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGQUIT", SYS_kill, [i32::MAX as u64, SIGQUIT as u64, 0, 0, 0, 0], -ESRCH),
         ("SIGKILL", SYS_kill, [i32::MAX as u64, SIGKILL as u64, 0, 0, 0, 0], -ESRCH),
@@ -252,7 +253,7 @@ mod filter {
         SYS_getpid,
         SYS_setitimer,
         SYS_sendto,
-        SYS_shutdown,
+        SYS_setitimer,
     ];
 
     #[test]

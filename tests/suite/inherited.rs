@@ -5,47 +5,53 @@ use crate::common::*;
 use std::io::Write;
 use std::process::Command;
 
-/// In the background of a script SIGINT is ignored; others may be blocked.
+/// A shell ignores SIGINT and SIGQUIT for a job in the background, and nohup(1) SIGHUP: they
+/// stay ignored. SIGTERM ends the server whatever was ignored or blocked.
 #[test]
-fn stop_signals_work_even_if_they_were_ignored_or_blocked() {
-    for signal in STOP_SIGNALS {
-        let mut command = forkline(&["-g", FOREVER, "echo", "0"]);
-        // SAFETY: the set outlives the calls.
-        before_exec(&mut command, || unsafe {
-            let mut all = std::mem::zeroed();
-            libc::sigfillset(&mut all);
-            libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
-            (1..32).for_each(|signal| _ = libc::signal(signal, libc::SIG_IGN));
-        });
-        let mut server = Server::spawn(&mut command);
-        let (client, _) = client_and_child(&server);
-        drop(client_and_child(&server));
-        server.wait_for_children(1); // SIGCHLD comes
-        server.signal(signal);
-        let mut ends_it = signal;
-        if signal == libc::SIGHUP {
-            // As nohup(1) wants it, it goes on.
-            assert_eq!(say(&client, b"hello\n"), b"hello\n");
-            ends_it = libc::SIGTERM;
-            server.signal(ends_it);
-        }
-        assert_eq!(receive_all(&client), (vec![], End::Closed));
-        assert!(server.wait().success());
-        server.stderr.wait_for(&stop_message("drain", ends_it, 1));
+fn a_stop_works_whatever_was_ignored_or_blocked_before() {
+    let mut command = forkline(&["-g", FOREVER, "echo", "0"]);
+    // SAFETY: the set outlives the calls.
+    before_exec(&mut command, || unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+        (1..32).for_each(|signal| _ = libc::signal(signal, libc::SIG_IGN));
+    });
+    let mut server = Server::spawn(&mut command);
+    let (client, child) = client_and_child(&server);
+    drop(client_and_child(&server));
+    server.wait_for_children(1); // SIGCHLD comes
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        [server.pid, child].iter().for_each(|&pid| kill(pid as i32, signal));
+        assert_eq!(say(&client, LINE), LINE);
+        assert_eq!(say(&server.connect(), LINE), LINE);
     }
+    server.wait_for_children(1);
+    server.signal(libc::SIGTERM);
+    assert_eq!(receive_all(&client), (vec![], End::Closed));
+    assert!(server.wait().success());
+    server.stderr.wait_for(&stop_message("drain", libc::SIGTERM, 1));
+    server.has_said_nothing_else();
 }
 
+/// Ctrl-C at the terminal of a script does not end its server in the background.
 #[test]
-fn sigint_ends_it_in_the_background_of_a_script() {
+fn no_ctrl_c_ends_it_in_the_background_of_a_script() {
     let mut sh = Command::new("sh");
     sh.args(["-c", r#""$0" "$@" & wait $!"#]).args(command_line(&["-g", FOREVER, "echo", "0"]));
     let mut server = Server::spawn(piped(&mut sh));
     let forkline = children_of(server.pid)[0];
     let client = server.connect();
-    assert_eq!(say(&client, b"hello\n"), b"hello\n");
-    kill(forkline as i32, libc::SIGINT);
+    assert_eq!(say(&client, LINE), LINE);
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        kill(forkline as i32, signal);
+        assert_eq!(say(&client, LINE), LINE);
+        assert_eq!(say(&server.connect(), LINE), LINE);
+    }
+    kill(forkline as i32, libc::SIGTERM);
     assert_eq!(receive_all(&client), (vec![], End::Closed));
     assert!(server.wait().success());
+    assert!(!server.stderr.text().contains("SIGINT"), "{}", server.stderr.text());
 }
 
 /// A terminal with `stty tostop` stops whom it finds writing in the background.

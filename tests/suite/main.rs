@@ -40,6 +40,7 @@ mod reuse_port;
 // The end.
 mod drain;
 mod drain_at_random;
+mod network;
 mod reset_and_kill;
 mod signal_at_each_call;
 

@@ -96,23 +96,6 @@ fn a_terminal_that_nobody_reads_stops_nobody() {
     assert!(server.wait().success());
 }
 
-/// A write past the limit for files sends SIGXFSZ, which ends a program that
-/// does not ignore it.
-#[test]
-fn a_standard_error_at_its_size_limit_ends_nobody() {
-    let path = scratch("stderr");
-    let mut command = forkline(&["-v", "-q", "echo", "0"]);
-    command.stderr(File::create(&*path).expect("a file"));
-    before_exec(&mut command, || _ = set_limit(0, libc::RLIMIT_FSIZE, 1000));
-    let mut server = Server::spawn(&mut command);
-    for _ in 0..50 {
-        assert_eq!(say(&server.connect(), b"hello\n"), b"hello\n");
-    }
-    assert_eq!(fs::metadata(&*path).expect("metadata").len(), 1000);
-    server.signal(libc::SIGTERM);
-    assert!(server.wait().success());
-}
-
 /// The file has room for a part of a message, and later for more.
 #[test]
 fn a_message_behind_one_that_was_cut_short_is_a_line_of_its_own() {

@@ -73,18 +73,30 @@ bench:   ## measure it beside bare C, the C and other servers: at most ten minut
 	$(CARGO) bench --locked --bench bench
 
 # Through the environment, since a path may have an apostrophe. Without -Werror: a
-# reader's own C may cause warnings.
+# reader's own C may cause warnings. The program is built first and then run without
+# cargo, which has words of its own when a program's status is not 0.
+COMPARE = $(CARGO) test --release --locked --test compare --no-run
+JUDGE   = exe=$$($(COMPARE) --message-format=json 2>/dev/null | \
+	sed -n 's/.*"name":"compare".*"executable":"\([^"]*\)".*/\1/p') && "$$exe"
 compare grade: export CC := $(CC)
 compare grade: export CFLAGS = -Wall -O2
+compare grade: export CPPFLAGS := $(CPPFLAGS)
+compare grade: export LDLIBS := $(LDLIBS)
+compare grade: export STRICT := $(STRICT)
 compare: export ECHO_C := $(ECHO_C)
 compare: export ROT13_C := $(ROT13_C)
 compare:   ## the C (or ECHO_C=..., ROT13_C=...) and forkline side by side, as a page
-	$(CARGO) test --release --locked --test compare
+	@$(COMPARE)
+	@$(JUDGE)
 
 DIR = submissions
 grade: export GRADE_DIR = $(DIR)
-grade:   ## judge every C file in DIR (submissions), each on its own: target/grade
-	$(CARGO) test --release --locked --test compare
+grade:   ## judge every C program in DIR (submissions), each on its own: target/grade
+	@$(COMPARE)
+	@$(JUDGE)
+
+class:   ## judge the programs of tests/compare/class twice: as they say, and the same?
+	$(CARGO) test --release --locked --test suite -- --ignored --nocapture the_class_is_judged
 
 check:   ## check formatting, lints, comments, the C companions' warnings, the shell scripts
 	$(CARGO) fmt --check
@@ -128,6 +140,11 @@ test-aarch64: aarch64   ## run the tests that work in EMULATOR against it
 	FORKLINE="$(EMULATOR) $(ARM_BIN)" $(CARGO) test --release --locked \
 		--test suite
 
+KERNELS =
+test-kernels:   ## run tests in real kernels, by emulation: KERNELS=all, or two of them
+	ARM_RUSTC=$(ARM_RUSTC) ARM_CC=$(ARM_CC) \
+		$(CARGO) test --release --locked --test kernels -- $(KERNELS)
+
 manifests:   ## check the Kubernetes manifests, with the schemas that PyPI has
 	test -x $(TARGET)/venv/bin/python || python3 -m venv $(TARGET)/venv
 	$(TARGET)/venv/bin/python -m pip install -q kubernetes-validate==1.37.0
@@ -168,4 +185,4 @@ clean:   ## remove what was built
 help:   ## show this
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1	/p' Makefile | expand -t 15
 
-.PHONY: all run test soak bench compare grade check install uninstall image images aarch64 test-aarch64 manifests deny dist archive deb package parsers mutants races faults clean help
+.PHONY: all run test soak bench compare grade check install uninstall image images aarch64 test-aarch64 test-kernels manifests deny dist archive deb package parsers mutants races faults clean help

@@ -6,4 +6,5 @@ if ! command -v shellcheck >/dev/null; then
     test -z "${FORKLINE_TEST_ALL:-}"
     exit
 fi
-shellcheck .ci/* tests/*.sh tests/suite/*.sh deploy/debian/build.sh deploy/debian/p*
+shellcheck .ci/* tests/*.sh tests/suite/*.sh tests/kernels/*.sh \
+    deploy/debian/build.sh deploy/debian/p*

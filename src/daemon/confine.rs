@@ -58,7 +58,7 @@ const RULES: &[(c_long, &[Argument])] = &[
     // A message, where the file's position is. A child could write over others.
     (SYS_pwritev2, &[(2 * 3, &[-1]), (2 * 3 + 1, &[-1]), (2 * 5, &[RWF_NOWAIT])]),
     // A wait, a signal.
-    (SYS_clock_gettime, &[(0, &[CLOCK_MONOTONIC_COARSE])]),
+    (SYS_clock_gettime, &[(0, &[CLOCK_MONOTONIC])]),
     (SYS_ppoll, &[]),
     (SYS_getpid, &[]),
     // The end of a connection.

@@ -2,7 +2,7 @@
 //! the two ways in which it ends.
 
 use super::options::IDLE;
-use crate::sys::{self, Fd, Global, TcpInfo, set_timeout, setsockopt, sigset};
+use crate::sys::{self, Fd, Global, TcpInfo, setsockopt, sigset};
 use core::ffi::c_int;
 use libc::{SIGALRM, SIGCHLD, SO_RCVTIMEO, SOL_SOCKET};
 use rustix::fd::AsRawFd;
@@ -36,11 +36,9 @@ pub fn set(connfd: Fd) {
 /// The first step of a child: it sets the idle limit and unblocks signals. If the server
 /// `is_stopping`, the child is to end, as those are that were forked before.
 pub fn begin(is_stopping: bool) {
-    if let Some(connfd) = sys::fd(CONNFD.get())
-        && IDLE.get() > 0
-    {
-        set_timeout(connfd, SO_RCVTIMEO, IDLE.get());
-        set_timeout(connfd, libc::SO_SNDTIMEO, IDLE.get());
+    if IDLE.get() > 0 {
+        set_timeout(SO_RCVTIMEO, IDLE.get());
+        set_timeout(libc::SO_SNDTIMEO, IDLE.get());
     }
     if is_stopping {
         end(libc::SIGTERM);
@@ -94,7 +92,7 @@ fn is_over(fd: Fd, e: Errno) -> bool {
         !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
-        to_end(fd, e);
+        to_end(e);
     }
     is_over
 }
@@ -110,11 +108,17 @@ fn is_timeout(e: Errno) -> bool {
 }
 
 /// From now on the child is to end when its client is silent.
-fn to_end(connfd: Fd, reason: Errno) {
+fn to_end(reason: Errno) {
     if REASON.get() == 0 {
         REASON.set(reason.raw_os_error());
     }
-    set_timeout(connfd, SO_RCVTIMEO, PATIENCE);
+    set_timeout(SO_RCVTIMEO, PATIENCE);
+}
+
+fn set_timeout(option: c_int, milliseconds: u32) {
+    if let Some(connfd) = sys::fd(CONNFD.get()) {
+        sys::set_timeout(connfd, option, milliseconds);
+    }
 }
 
 /// Looks at the connection after a wait of so many milliseconds. If the client has answers
@@ -134,11 +138,9 @@ fn look(connfd: Fd, waited: u32) -> TcpInfo {
 /// What a signal asks of a child: SIGQUIT to reset its connection, any other to end when
 /// its client is silent.
 pub fn end(signum: c_int) {
-    if let Some(connfd) = sys::fd(CONNFD.get()) {
-        match signum {
-            libc::SIGQUIT => reset(Errno::INTR),
-            _ => to_end(connfd, Errno::INTR),
-        }
+    match signum {
+        libc::SIGQUIT => reset(Errno::INTR),
+        _ => to_end(Errno::INTR),
     }
 }
 
@@ -158,10 +160,10 @@ fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
     while look(connfd, wait).has_more {
-        if sys::poll_out(connfd, 1000) {
+        if sys::poll_out(connfd, wait) {
             sys::pause(CHILD_BLOCKS, wait);
-            wait = 640.min(2 * wait);
         }
+        wait = 640.min(2 * wait);
     }
 }
 

@@ -252,8 +252,8 @@ pub fn tcp_info(fd: Fd) -> TcpInfo {
         acknowledged: info[30], // tcpi_bytes_acked, the low half
         // tcpi_unacked, tcpi_notsent_bytes; tcpi_state: a closed connection keeps them.
         has_more: info[6] | info[36] != 0 && info[0] as u8 != 7,
-        // tcpi_last_data_recv, tcpi_last_ack_recv; tcpi_rto
-        is_silent: info[13].min(info[14]) >= info[2] / 1000,
+        // tcpi_last_data_recv, tcpi_last_ack_recv; tcpi_rto, in microseconds
+        is_silent: info[13].min(info[14]) >= info[2] >> 10,
     }
 }
 

@@ -271,14 +271,11 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command.stderr(if self.tells { Stdio::piped() } else { Stdio::null() });
-        // SAFETY: prctl and sched_setaffinity are async-signal-safe.
-        unsafe {
-            command.process_group(0).pre_exec(move || {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                processor.into_iter().for_each(client::stay_on);
-                Ok(())
-            })
-        };
+        common::before_exec(command.process_group(0), move || {
+            // SAFETY: no pointers.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            processor.into_iter().for_each(client::stay_on);
+        });
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", words[0]));
         let stderr = child.stderr.take().map(BufReader::new);
         let pid = child.id();

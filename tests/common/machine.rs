@@ -107,6 +107,14 @@ fn tell_skipped(why: &str) {
     let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
 }
 
+/// Writes a file unless it is there already: cargo builds what is newer.
+pub fn write_if_changed(file: &Path, text: &str) {
+    if fs::read_to_string(file).ok().as_deref() != Some(text) {
+        fs::create_dir_all(file.parent().unwrap()).expect("a directory");
+        fs::write(file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+}
+
 /// A path for a file or directory of this test alone, removed in the end.
 pub struct Scratch(PathBuf);
 

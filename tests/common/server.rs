@@ -137,12 +137,13 @@ impl Server {
         assert!(self.other_messages().is_empty(), "{}", self.stderr.text());
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for that of its output unless a child of its is left.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the server ends", || {
             status = self.ended();
-            status.is_some()
+            let is_alone = self.orphans.as_ref().is_some_and(Vec::is_empty);
+            status.is_some() && (!is_alone || self.stderr.ended())
         });
         status.unwrap()
     }
@@ -228,7 +229,7 @@ pub fn command_line(args: &[&str]) -> Vec<String> {
 /// Lets the command make these system calls before it becomes the program.
 pub fn before_exec(
     command: &mut Command,
-    calls: impl Fn() + Send + Sync + 'static,
+    mut calls: impl FnMut() + Send + Sync + 'static,
 ) -> &mut Command {
     let calls = move || {
         calls();

@@ -1,11 +1,12 @@
 //! The system calls of one conversation, by strace, the C's beside forkline's.
 
-use super::program::{CONVERSATION, Program, REST, Running, children};
+use super::jail::namespace_pid;
+use super::program::{CONVERSATION, Program, REST, Running, START};
 use super::source::align;
 use super::wire::{connect, receive_until};
 use crate::common::{stat, within};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -29,44 +30,57 @@ pub struct Trace {
     pub child: Vec<Call>,
 }
 
-/// Traces one conversation with the program.
-pub fn trace(program: &Program, scratch: &Path) -> Result<Trace, String> {
+/// Traces one conversation with the program; `home` is for forkline, which has none.
+pub fn trace(program: &Program, home: &Path) -> Result<Trace, String> {
     if Command::new("strace").arg("-V").output().is_err() {
         return Err("strace is not installed".into());
     }
-    let mut strace = Command::new("strace");
-    strace.args(["-ff", "-q", "-a1", "-s64", "-o"]).arg(scratch);
-    strace.arg(&program.path).args(&program.args);
-    let server =
-        Running::spawn(&mut strace, program.limits(), |strace| children(strace).first().copied())?;
-    let parent = server.pid;
-    let child = converse(server.port, parent).map_err(|e| format!("the conversation: {e}"));
-    server.rest();
-    within(REST.time(), || matches!(stat(parent), Some(('S', _))));
+    let own = home.join("calls");
+    let to = if program.is_ours() { own.to_string_lossy() } else { "calls".into() };
+    let mut strace = program.under(&["strace", "-ff", "-q", "-a1", "-s64", "-o", &to]);
+    let server = Running::spawn(program, &mut strace, START).map_err(|e| e.to_string())?;
+    let home = server.home.clone().unwrap_or(home.into());
+    let parent = format!("calls.{}", namespace_pid(server.pid).unwrap_or(server.pid));
+    converse(&server).map_err(|e| format!("the conversation: {}", server.why(&e)))?;
+    server.rest(program);
+    within(REST.time(), || matches!(stat(server.pid), Some(('S', _))));
     server.stop();
-    let read = |pid: u32| {
-        let file = format!("{}.{pid}", scratch.display());
-        let text = fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
-        let _ = fs::remove_file(&file);
-        Ok::<_, String>(calls(&text))
-    };
-    Ok(Trace { parent: read(parent)?, child: read(child?)? })
+    read_traces(&home, &parent).ok_or("no child was made for it".into())
 }
 
-/// The conversation; the pid of the child that had it.
-fn converse(port: u16, parent: u32) -> Result<u32, String> {
+fn converse(server: &Running) -> io::Result<()> {
     let end = Instant::now() + CONVERSATION.time();
-    let mut stream = connect(port, end).map_err(|e| e.to_string())?;
-    within(CONVERSATION.time(), || !children(parent).is_empty());
-    let child = children(parent).first().copied().ok_or("no child was made for it")?;
+    let mut stream = connect(server.port, end)?;
     let (mut answer, mut due) = (Vec::new(), 0);
     for line in LINES {
-        stream.write_all(line.as_bytes()).map_err(|e| e.to_string())?;
+        stream.write_all(line.as_bytes())?;
         due += line.len();
         // An answer of another length is shown by the calls.
         while answer.len() < due && receive_until(&stream, &mut answer, end).is_ok_and(|n| n > 0) {}
     }
-    Ok(child)
+    Ok(())
+}
+
+/// Of the parent, whose file has this name, and of the child that has talked most.
+fn read_traces(home: &Path, parent: &str) -> Option<Trace> {
+    let mut traces: Vec<(String, Vec<Call>)> = Vec::new();
+    for file in fs::read_dir(home).ok()?.flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.starts_with("calls.") {
+            traces.push((name, calls(&fs::read_to_string(file.path()).ok()?)));
+            let _ = fs::remove_file(file.path());
+        }
+    }
+    let at = traces.iter().position(|(name, _)| name == parent)?;
+    let (_, parent) = traces.swap_remove(at);
+    let talk = |(_, calls): &(String, Vec<Call>)| calls.iter().filter(|call| talks(call)).count();
+    let (_, child) = traces.into_iter().max_by_key(talk)?;
+    Some(Trace { parent, child })
+}
+
+/// Whether it sends or receives.
+fn talks(call: &Call) -> bool {
+    ["read", "recvfrom", "recvmsg", "write", "sendto", "sendmsg"].contains(&&*call.name)
 }
 
 /// What strace wrote of one process. What we did to end it is left out.

@@ -2,8 +2,8 @@
 //! forkline in turn, so that what changes on the machine changes for both.
 
 use super::calls::Trace;
-use super::program::{Patience, Program, Running};
-use super::wire::{connect, receive_until, why};
+use super::program::{Patience, Program, Running, fresh_network};
+use super::wire::{connect, is_late, receive_until};
 use crate::common::answer;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -26,9 +26,20 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// The median of the rounds' ratios, forkline's number to the C's.
+    /// The ratio of the medians, forkline's to the C's: what the bars show.
     pub fn ratio(&self) -> f64 {
-        median(self.c.iter().zip(&self.forkline).map(|(c, forkline)| forkline / c).collect())
+        median(self.forkline.clone()) / median(self.c.clone())
+    }
+
+    /// No round of one is above all of the other.
+    pub fn is_noise(&self) -> bool {
+        let range = |rounds: &[f64]| {
+            rounds
+                .iter()
+                .fold((f64::MAX, f64::MIN), |(least, most), &x| (least.min(x), most.max(x)))
+        };
+        let ((c, c_most), (forkline, forkline_most)) = (range(&self.c), range(&self.forkline));
+        c <= forkline_most && forkline <= c_most
     }
 }
 
@@ -43,15 +54,15 @@ pub fn compare(
     traces: Option<[&Trace; 2]>,
 ) -> Result<Vec<Figure>, String> {
     let (begin, most) = (Instant::now(), MOST.time());
-    let start = [start_cost(c)?, start_cost(forkline)?];
+    let text = |e: io::Error| if is_late(&e) { "no answer in time".into() } else { e.to_string() };
+    let before = [start_cost(c).map_err(text)?, start_cost(forkline).map_err(text)?];
     let mut rounds: [Vec<[f64; 3]>; 2] = Default::default();
     for round in 0..ROUNDS {
         for turn in 0..2 {
             // Each is first in turn.
             let which = (round + turn) % 2;
             let program = [c, forkline][which];
-            let measured =
-                measure(service, program, start[which], begin + most).map_err(|e| why(&e))?;
+            let measured = measure(service, program, before[which], begin + most).map_err(text)?;
             rounds[which].push(measured);
         }
         if begin.elapsed() > 2 * most / 3 {
@@ -79,25 +90,31 @@ pub fn compare(
     Ok(figures)
 }
 
-/// CPU and faults of a server that is only started.
-fn start_cost(program: &Program) -> Result<[f64; 2], String> {
-    Ok(used(Running::start(program)?))
+/// In a network of its own.
+fn start(program: &Program) -> io::Result<Running> {
+    fresh_network();
+    Running::start(program).map_err(|failure| io::Error::other(failure.to_string()))
 }
 
-fn used(server: Running) -> [f64; 2] {
-    let usage = server.usage();
+/// CPU and faults of a server that is only started.
+fn start_cost(program: &Program) -> io::Result<[f64; 2]> {
+    used(start(program)?)
+}
+
+fn used(server: Running) -> io::Result<[f64; 2]> {
+    let usage = server.usage().ok_or(io::Error::other("not measured: it is a daemon"))?;
     let microseconds = |t: libc::timeval| t.tv_sec as f64 * 1e6 + t.tv_usec as f64;
-    [microseconds(usage.ru_utime) + microseconds(usage.ru_stime), usage.ru_minflt as f64]
+    Ok([microseconds(usage.ru_utime) + microseconds(usage.ru_stime), usage.ru_minflt as f64])
 }
 
 /// CPU and faults of a connection, and lines a second.
 fn measure(
     service: &str,
     program: &Program,
-    start: [f64; 2],
+    before: [f64; 2],
     end: Instant,
 ) -> io::Result<[f64; 3]> {
-    let server = Running::start(program).map_err(io::Error::other)?;
+    let server = start(program)?;
     let line = [&[b'x'; 63][..], b"\n"].concat();
     let due = answer(service, &line);
     for _ in 0..CONNECTIONS {
@@ -106,12 +123,12 @@ fn measure(
         }
         round_trips(server.port, &line, &due, Duration::ZERO)?;
     }
-    server.rest();
-    let [cpu, faults] = used(server);
-    let server = Running::start(program).map_err(io::Error::other)?;
+    server.rest(program);
+    let [cpu, faults] = used(server)?;
+    let server = start(program)?;
     let lines = round_trips(server.port, &line, &due, LINES)?;
     let each = |with: f64, without: f64| (with - without).max(0.0) / CONNECTIONS as f64;
-    Ok([each(cpu, start[0]), each(faults, start[1]), lines])
+    Ok([each(cpu, before[0]), each(faults, before[1]), lines])
 }
 
 /// One client for so long, one line at least; lines a second.

@@ -1,31 +1,25 @@
-//! `make grade`: judges every C file of a directory, each under limits, as a
-//! user of its own if we are root, and in a network of its own where that is
-//! permitted. Writes a page for each, and all of them as a table.
+//! `make grade`: judges every C program of a directory, each under limits and in a
+//! network of its own where that is permitted (see `jail`). Writes a page for each, and
+//! all of them as a table.
 
 use super::lesson::{Check, LESSONS, Lesson};
-use super::program::Limits;
+use super::program::{Tools, fresh_network};
 use super::source::escape;
+use super::submission::{self, Submission};
 use super::verdict::{self, Cell, Colour};
-use super::{Comparison, Failure, NOT_TRIED, Settings, Side, compare, page};
-use crate::common::own_network;
+use super::{Comparison, NOT_TRIED, Settings, Side, compare, page};
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 /// For thirty programs in ten minutes, two at once.
-pub const LATE: Duration = Duration::from_secs(25);
+pub const LATE: Duration = Duration::from_secs(32);
 const AT_ONCE: usize = 2;
-/// The first of the users that the programs run as. Nobody has such a number, and
-/// another run at the same time has others.
-const FIRST_USER: u32 = 1_900_000_000;
 
 /// One program, judged.
 struct Row {
@@ -39,32 +33,36 @@ struct Row {
     seconds: f64,
 }
 
+/// How a class is judged.
+pub struct Rules {
+    pub tools: Tools,
+    pub strict: bool,
+    /// For each program, as in `Settings`.
+    pub late: Duration,
+    pub faults: bool,
+}
+
 /// Judges all; 1 if there is nothing to judge.
-pub fn grade(directory: &Path, out: &Path, late: Duration, cc: &str, cflags: &str) -> i32 {
-    let files = c_files(directory);
-    if files.is_empty() {
-        eprintln!("{}: no file that ends with .c", directory.display());
+pub fn grade(directory: &Path, out: &Path, rules: &Rules) -> i32 {
+    let class = submission::class(directory);
+    if class.is_empty() {
+        eprintln!("{}: no file that ends with .c, and no folder", directory.display());
         return 1;
     }
     fs::create_dir_all(out).expect("the directory of the pages");
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     // Ports that a C insists on would collide.
-    let at_once = if thread::scope(|s| s.spawn(own_network).join().unwrap()) { AT_ONCE } else { 1 };
-    thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                while let n = next.fetch_add(1, Ordering::Relaxed)
-                    && let Some(file) = files.get(n)
-                {
-                    let row = judge(file, n, out, late, cc, cflags);
-                    println!(
-                        "{:<30} {:<6} {} ({:.0} s)",
-                        row.name, row.service, row.words, row.seconds
-                    );
-                    rows.lock().unwrap().push(row);
-                }
-            });
+    let at_once =
+        if thread::scope(|s| s.spawn(fresh_network).join().unwrap()) { AT_ONCE } else { 1 };
+    let judge_next = || {
+        while let Some(program) = class.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let row = judge(program, out, rules);
+            println!("{:<30} {:<6} {} ({:.0} s)", row.name, row.service, row.words, row.seconds);
+            rows.lock().unwrap().push(row);
         }
+    };
+    thread::scope(|scope| {
+        (0..at_once).for_each(|_| drop(scope.spawn(judge_next)));
     });
     let mut rows = rows.into_inner().unwrap();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -75,75 +73,33 @@ pub fn grade(directory: &Path, out: &Path, late: Duration, cc: &str, cflags: &st
     0
 }
 
-fn c_files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries
-        .filter(|path| path.extension().is_some_and(|e| e == "c") && path.is_file())
-        .collect();
-    files.sort();
-    files
-}
-
-/// The service that a C means to be: it names it somewhere, or it is echo.
-fn service_of(file: &Path) -> &'static str {
-    let text = fs::read(file).map(|text| String::from_utf8_lossy(&text).to_lowercase());
-    let name = file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let is_rot13 = name.contains("rot13") || text.is_ok_and(|text| text.contains("rot13"));
-    if is_rot13 { "rot13" } else { "echo" }
-}
-
-fn judge(file: &Path, n: usize, out: &Path, late: Duration, cc: &str, cflags: &str) -> Row {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let scratch = std::env::temp_dir().join(format!("forkline-grade-{}-{n}", std::process::id()));
-    let copy = scratch.join(file.file_name().unwrap_or_default());
-    fs::create_dir_all(&scratch).expect("a directory for the program");
-    fs::copy(file, &copy).expect("a copy of the program");
-    // Only root may give files away.
-    let user = FIRST_USER + 100 * std::process::id() + n as u32;
-    let give = |path: &Path| chown(path, Some(user), Some(user));
-    let user = give(&scratch).and_then(|()| give(&copy)).is_ok().then_some(user);
+fn judge(c: &Submission, out: &Path, rules: &Rules) -> Row {
+    let service = c.files.first().map_or("echo", |file| submission::service_of(file));
     let settings = Settings {
-        c: vec![(service_of(file), copy)],
-        cc: cc.into(),
-        cflags: cflags.into(),
-        out: out.join(&name),
-        scratch: scratch.clone(),
-        limits: Some(Limits { user }),
-        late,
-        faults: true,
-        cost: true,
+        c: vec![(service, c.clone())],
+        tools: rules.tools.clone(),
+        out: out.join(&c.name),
+        strict: rules.strict,
+        late: rules.late,
+        faults: rules.faults,
+        // It tells nothing about the program, and is another each time.
+        cost: false,
     };
-    let judged = catch_unwind(AssertUnwindSafe(|| compare(&settings)));
-    // What has left its process group too.
-    if let Some(user) = user {
-        let _ = Command::new("sh").args(["-c", "kill -9 -1"]).uid(user).gid(user).status();
-    }
-    let _ = fs::remove_dir_all(&scratch);
-    match judged {
-        Ok(comparison) => row(name, &settings, comparison),
-        Err(_) => panicked(name, settings.c[0].0),
+    match catch_unwind(AssertUnwindSafe(|| compare(&settings))) {
+        Ok(comparison) => row(c.name.clone(), &settings, &comparison),
+        Err(_) => panicked(c.name.clone(), service),
     }
 }
 
-fn row(name: String, settings: &Settings, mut comparison: Comparison) -> Row {
-    // The directory is gone, so its name helps nobody.
-    let scratch = format!("{}/", settings.scratch.display());
-    for side in &mut comparison.sides {
-        side.warnings = side.warnings.replace(&scratch, "");
-        if let Some(Failure::Compile(why) | Failure::Listen(why)) = &mut side.failure {
-            *why = why.replace(&scratch, "");
-        }
-    }
-    let page = settings.out.join("index.html");
-    fs::write(page, page::html(&comparison)).expect("its page");
+fn row(name: String, settings: &Settings, comparison: &Comparison) -> Row {
+    fs::write(settings.out.join("index.html"), page::html(comparison)).expect("its page");
     let side = &comparison.sides[0];
-    let words = verdict::words(side).join(", ");
     Row {
-        page: format!("{name}/index.html"),
+        page: format!("{}/index.html", name.replace('%', "%25").replace('#', "%23")),
         name,
         service: side.service,
-        status: verdict::exit_status(&comparison),
-        words: if words.is_empty() { "good".into() } else { words },
+        status: verdict::exit_status(comparison),
+        words: verdict::in_words(side),
         checks: checks(side),
         seconds: comparison.seconds,
     }
@@ -155,7 +111,7 @@ fn panicked(name: String, service: &'static str) -> Row {
     Row { name, service, page: String::new(), status: 1, words, checks: vec![], seconds: 0.0 }
 }
 
-/// The parts of the verdict, with each lesson in place of the processes.
+/// The parts of the verdict but the cost, with each lesson in place of the processes.
 fn checks(side: &Side) -> Vec<(&'static str, Cell)> {
     let made: &[Check] = side.lessons.as_ref().map_or(&[], |lessons| lessons);
     let lesson = |lesson: &'static Lesson| {
@@ -169,6 +125,7 @@ fn checks(side: &Side) -> Vec<(&'static str, Cell)> {
     };
     let parts = verdict::cells(side).into_iter().flat_map(|cell| match cell.part {
         "processes" => LESSONS.iter().map(lesson).collect(),
+        "cost" => vec![],
         part => vec![(part, cell)],
     });
     parts.collect()

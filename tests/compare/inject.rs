@@ -1,14 +1,16 @@
-//! The same fault in both programs: every call that can fail, with each error
-//! of its man page, injected by strace at its first and its second time.
+//! The same fault in both programs: every call that can fail, with the errors that a
+//! server can meet, injected by strace at its first and its second time. It is the same
+//! set each time. If time runs out, whole sections are left out.
 //!
 //! strace counts a process's calls from the moment it attaches. So calls of the
 //! parent are injected from its start, at the places that its trace tells; calls
 //! of a child from its fork, by a strace that attaches to the waiting parent.
 
+use super::both;
 use super::calls::{Call, Trace};
-use super::program::{Patience, Program, REST, Running};
-use super::wire::{connect, receive_until};
-use crate::common::{answer, children_of, own_network, state, within};
+use super::program::{How, Patience, Program, REST, Running, START, StartFailure, fresh_network};
+use super::wire::{connect, is_late, receive_until};
+use crate::common::{state, within};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::Shutdown;
@@ -21,11 +23,13 @@ use std::time::{Duration, Instant};
 
 /// How long a client waits for an answer here. Hundreds of faults are tried.
 const PATIENCE: Patience = Patience(Duration::from_millis(1200));
+/// How long a program may take to listen, or not, after a fault.
+const SOON: Patience = Patience(Duration::from_secs(2));
 /// How many are tried at once: most of the time they wait.
 const THREADS: usize = 8;
 
-/// A call by its purpose, its names as a system call, the errors that section
-/// ERRORS of its man page names (man-pages 6.03), and the process it is made in.
+/// A call by its purpose, its names as a system call, the errors of its man page that a
+/// server can meet (man-pages 6.03), and the process it is made in.
 struct Purpose {
     name: &'static str,
     calls: &'static [&'static str],
@@ -40,73 +44,57 @@ pub enum Process {
 }
 use Process::{Child as InChild, Parent as InParent};
 
-const CLOSE: &str = "EBADF EINTR EIO ENOSPC EDQUOT";
+const CLOSE: &str = "EBADF EINTR EIO";
 const PURPOSES: &[Purpose] = &[
-    Purpose {
-        name: "signal",
-        calls: &["rt_sigaction"],
-        errnos: "EINVAL EFAULT",
-        process: InParent,
-    },
+    Purpose { name: "signal", calls: &["rt_sigaction"], errnos: "EINVAL", process: InParent },
     Purpose {
         name: "socket",
         calls: &["socket"],
-        errnos: "EMFILE ENFILE ENOBUFS ENOMEM EACCES EAFNOSUPPORT EINVAL EPROTONOSUPPORT",
+        errnos: "EMFILE ENOBUFS EAFNOSUPPORT",
         process: InParent,
     },
     Purpose {
         name: "setsockopt",
         calls: &["setsockopt"],
-        errnos: "EBADF EFAULT EINVAL ENOPROTOOPT ENOTSOCK",
+        errnos: "ENOPROTOOPT",
         process: InParent,
     },
     Purpose {
         name: "bind",
         calls: &["bind"],
-        errnos: "EADDRINUSE EACCES EADDRNOTAVAIL EBADF EINVAL ENOTSOCK EFAULT ELOOP \
-            ENAMETOOLONG ENOENT ENOMEM ENOTDIR EROFS",
+        errnos: "EADDRINUSE EACCES EADDRNOTAVAIL",
         process: InParent,
     },
-    Purpose {
-        name: "listen",
-        calls: &["listen"],
-        errnos: "EADDRINUSE EBADF ENOTSOCK EOPNOTSUPP",
-        process: InParent,
-    },
+    Purpose { name: "listen", calls: &["listen"], errnos: "EADDRINUSE", process: InParent },
     Purpose {
         name: "accept",
         calls: &["accept", "accept4"],
-        errnos: "ECONNABORTED EINTR EMFILE ENFILE ENOBUFS ENOMEM EPROTO EPERM EAGAIN EBADF EFAULT \
-            EINVAL ENOTSOCK EOPNOTSUPP ENOSR ESOCKTNOSUPPORT EPROTONOSUPPORT ETIMEDOUT ENETDOWN \
-            ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH ENETUNREACH",
+        errnos: "ECONNABORTED EINTR EMFILE ENFILE ENOBUFS ENOMEM EPROTO EPERM ENETDOWN",
         process: InParent,
     },
     Purpose {
         name: "fork",
         calls: &["clone", "clone3", "fork", "vfork"],
-        errnos: "EAGAIN ENOMEM ENOSYS",
+        errnos: "EAGAIN ENOMEM",
         process: InParent,
     },
     Purpose { name: "close", calls: &["close"], errnos: CLOSE, process: InParent },
     Purpose {
         name: "wait",
         calls: &["wait4", "waitid"],
-        errnos: "ECHILD EINTR EINVAL EAGAIN ESRCH",
+        errnos: "ECHILD EINTR",
         process: InParent,
     },
     Purpose {
         name: "receive",
         calls: &["read", "recvfrom", "recvmsg"],
-        errnos: "EINTR ECONNRESET ETIMEDOUT EIO ENOMEM EAGAIN EBADF ECONNREFUSED EFAULT EINVAL \
-            EISDIR ENOTCONN ENOTSOCK EPIPE EHOSTUNREACH",
+        errnos: "EINTR ECONNRESET ETIMEDOUT ENOMEM EHOSTUNREACH",
         process: InChild,
     },
     Purpose {
         name: "send",
         calls: &["write", "sendto", "sendmsg"],
-        errnos: "EINTR ECONNRESET EPIPE ENOBUFS ENOMEM EAGAIN EIO EACCES EALREADY EBADF \
-            EDESTADDRREQ EDQUOT EFAULT EFBIG EINVAL EISCONN EMSGSIZE ENOSPC ENOTCONN ENOTSOCK \
-            EOPNOTSUPP EPERM ETIMEDOUT EHOSTUNREACH",
+        errnos: "EINTR ECONNRESET EPIPE ENOBUFS ENOMEM ETIMEDOUT",
         process: InChild,
     },
     Purpose { name: "close", calls: &["close"], errnos: CLOSE, process: InChild },
@@ -123,13 +111,16 @@ impl Outcome {
     pub const GOES_ON: u8 = 0;
     pub const DOES_NOT_START: u8 = 1;
     pub const ONE_ENDS: u8 = 2;
-    /// From here on it hurts more than the one connection.
     pub const ZOMBIE: u8 = 3;
-    pub const HANGS: u8 = 4;
-    pub const ENDS: u8 = 5;
-    pub const SPINS: u8 = 6;
-    pub const LOSES_DATA: u8 = 7;
-    pub const INVENTS_DATA: u8 = 8;
+    pub const ONE_HANGS: u8 = 4;
+    pub const LOSES_DATA: u8 = 5;
+    pub const INVENTS_DATA: u8 = 6;
+    /// From here on it hurts more than the one connection.
+    pub const HANGS: u8 = 7;
+    pub const NEVER_LISTENS: u8 = 8;
+    pub const ENDS: u8 = 9;
+    pub const SPINS: u8 = 10;
+    pub const STORM: u8 = 11;
 
     fn new(rank: u8, text: impl Into<String>) -> Outcome {
         Outcome { rank, text: text.into() }
@@ -168,18 +159,37 @@ pub struct Table {
 }
 
 impl Table {
-    /// How many faults came out worse than the end of one connection.
+    /// How many faults hurt more than one connection.
     pub fn bad(&self, of: fn(&Row) -> &Outcome) -> usize {
-        let bad = self.rows.iter().filter(|row| of(row).rank >= Outcome::ZOMBIE);
+        let bad = self.rows.iter().filter(|row| of(row).rank >= Outcome::HANGS);
         bad.map(Row::faults).sum()
     }
 }
 
 /// A program of which faults are tried.
-pub struct Subject<'a> {
-    pub service: &'a str,
-    pub program: &'a Program,
-    pub trace: &'a Trace,
+struct Subject<'a> {
+    program: &'a Program,
+    /// What a client gets when nothing fails.
+    usual: Vec<u8>,
+}
+
+impl<'a> Subject<'a> {
+    /// None if a client is not served even without a fault.
+    fn new(program: &'a Program) -> Result<Subject<'a>, String> {
+        let server = Running::start(program).map_err(|failure| failure.to_string())?;
+        let (end, usual) = talk(server.port, None);
+        drop(server);
+        let subject = Subject { program, usual };
+        let why = match end {
+            Ok(()) => match plain(&subject) {
+                Outcome { rank: Outcome::GOES_ON, .. } => return Ok(subject),
+                plain => plain.text,
+            },
+            Err(e) if is_late(&e) => "a client waits for ever".into(),
+            Err(_) => "a connection ends before the client has said all".into(),
+        };
+        Err(format!("not tried: without any fault {why}"))
+    }
 }
 
 /// One fault in one program: the system call and which of the process's calls.
@@ -200,25 +210,43 @@ struct Pair {
     forkline: Fault,
 }
 
+impl Pair {
+    /// All of a section are tried, or none: the first times in the parent, in the child,
+    /// then the second times.
+    fn section(&self) -> (usize, bool) {
+        (self.time, self.purpose.process == InChild)
+    }
+}
+
 /// Of the C and of forkline, as many faults as there is time for.
-pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, String> {
-    for subject in [c, forkline] {
-        if Instant::now() > end {
-            return Err("not tried: no time was left".into());
-        }
-        let plain = twice(end, || plain(subject));
-        if plain.rank != Outcome::GOES_ON {
-            return Err(format!("not tried: without any fault {}", plain.text));
+pub fn compare(
+    [c, forkline]: [&Program; 2],
+    [of_c, of_forkline]: [&Trace; 2],
+    end: Instant,
+) -> Result<Table, String> {
+    if Instant::now() > end {
+        return Err("not tried: no time was left".into());
+    }
+    let (c, forkline) = both(|| Subject::new(c), || Subject::new(forkline));
+    let (c, forkline) = (c?, forkline.map_err(|why| format!("forkline: {why}"))?);
+    let pairs = pairs(of_c, of_forkline);
+    // With one network for all, a port can be used once at a time.
+    let threads = if fresh_network() { THREADS } else { 1 };
+    let mut outcomes = in_parallel(threads, pairs.len(), end, |n| {
+        let of_c = twice(end, || inject(&c, pairs[n].c));
+        let late = Instant::now() > end;
+        (!late).then(|| (of_c, twice(end, || inject(&forkline, pairs[n].forkline))))
+    });
+    for section in pairs.chunk_by(|a, b| a.section() == b.section()) {
+        let of_section = |n: &usize| pairs[*n].section() == section[0].section();
+        if (0..pairs.len()).filter(of_section).any(|n| outcomes[n].is_none()) {
+            (0..pairs.len()).filter(of_section).for_each(|n| outcomes[n] = None);
         }
     }
-    let pairs = pairs(c.trace, forkline.trace);
-    // With one network for all, a port of its own can be used once at a time.
-    let threads = if own_network() || !has_fixed_port(c.program) { THREADS } else { 1 };
-    let outcomes = in_parallel(threads, pairs.len(), end, |n| {
-        let of_c = twice(end, || inject(c, pairs[n].c));
-        let late = Instant::now() > end;
-        (!late).then(|| (of_c, twice(end, || inject(forkline, pairs[n].forkline))))
-    });
+    Ok(table(&pairs, outcomes))
+}
+
+fn table(pairs: &[Pair], outcomes: Vec<Option<(Outcome, Outcome)>>) -> Table {
     let tried = outcomes.iter().flatten().count();
     let mut rows: Vec<Row> = Vec::new();
     for (pair, outcome) in pairs.iter().zip(outcomes) {
@@ -233,10 +261,10 @@ pub fn compare(c: &Subject, forkline: &Subject, end: Instant) -> Result<Table, S
     }
     let mut rows = both_times(rows);
     rows.sort_by_key(|row| std::cmp::Reverse((row.c.rank, row.forkline.rank)));
-    Ok(Table { rows, tried, left: pairs.len() - tried })
+    Table { rows, tried, left: pairs.len() - tried }
 }
 
-/// All faults; first times first, if there is no time for all.
+/// All faults, first times first.
 fn pairs(of_c: &Trace, of_forkline: &Trace) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for purpose in PURPOSES {
@@ -249,14 +277,8 @@ fn pairs(of_c: &Trace, of_forkline: &Trace) -> Vec<Pair> {
             }
         }
     }
-    pairs.sort_by_key(|pair| pair.time);
+    pairs.sort_by_key(Pair::section);
     pairs
-}
-
-/// Whether a second one cannot run beside the first.
-fn has_fixed_port(program: &Program) -> bool {
-    let first = Running::start(program);
-    first.is_ok() && Running::start(program).is_err()
 }
 
 /// One row in place of two where the first and the second time are alike.
@@ -273,7 +295,7 @@ fn both_times(rows: Vec<Row>) -> Vec<Row> {
 
 /// Does `work` for each number below `n`, several at once, until `end`. It may
 /// give up.
-fn in_parallel<T: Send>(
+pub fn in_parallel<T: Send>(
     threads: usize,
     n: usize,
     end: Instant,
@@ -349,6 +371,7 @@ pub fn listening_socket(parent: &[Call]) -> String {
 // ---------------------------------------------------------------- what happens
 
 fn plain(subject: &Subject) -> Outcome {
+    fresh_network();
     match Running::start(subject.program) {
         Ok(server) => serve(subject, server, true),
         Err(why) => not_started(&why, ""),
@@ -358,7 +381,9 @@ fn plain(subject: &Subject) -> Outcome {
 /// What only time tells, that something never comes, is tried a second time.
 fn twice(end: Instant, attempt: impl Fn() -> Outcome) -> Outcome {
     match attempt() {
-        hangs @ Outcome { rank: Outcome::HANGS, .. } if Instant::now() < end => {
+        hangs @ Outcome { rank: Outcome::HANGS | Outcome::ONE_HANGS, .. }
+            if Instant::now() < end =>
+        {
             hangs.min(attempt())
         }
         outcome => outcome,
@@ -366,30 +391,30 @@ fn twice(end: Instant, attempt: impl Fn() -> Outcome) -> Outcome {
 }
 
 fn inject(subject: &Subject, fault: Fault) -> Outcome {
-    // A program with a port of its own would meet the others, and TIME_WAIT.
-    own_network();
+    fresh_network();
     let Fault { process, call, when, errno } = fault;
-    let mut strace = Command::new("strace");
-    strace.args(["-q", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    strace.args(["-e", &format!("inject={call}:error={errno}:when={when}")]);
+    let trace = format!("trace={call}");
+    let inject = format!("inject={call}:error={errno}:when={when}");
+    let mut strace = vec!["strace", "-q", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     let program = subject.program;
     // Linux closes a descriptor whatever it reports (close(2)), but strace makes
     // the call not happen: what follows from an open descriptor is not judged.
     let wait_for_end = call != "close";
     if process == InParent {
         // With -D the process that we start becomes the program.
-        strace.arg("-D").arg(&program.path).args(&program.args);
-        return match Running::spawn(&mut strace, program.limits(), Some) {
+        strace.push("-D");
+        return match Running::spawn(program, &mut program.under(&strace), SOON) {
             Ok(server) => serve(subject, server, wait_for_end),
             Err(why) => not_started(&why, call),
         };
     }
-    let server = match Running::start(program) {
+    let server = match Running::spawn(program, &mut program.command(), START) {
         Ok(server) => server,
         Err(why) => return not_started(&why, call),
     };
-    strace.args(["-f", "-p", &server.pid.to_string()]);
-    let _tracer = match attach(strace, server.pid) {
+    let pid = server.pid.to_string();
+    strace.extend(["-f", "-p", &pid]);
+    let _tracer = match attach(&strace, server.pid) {
         Ok(tracer) => tracer,
         Err(why) => return Outcome::new(Outcome::GOES_ON, why),
     };
@@ -406,9 +431,11 @@ impl Drop for Tracer {
     }
 }
 
-fn attach(mut strace: Command, pid: u32) -> Result<Tracer, String> {
-    strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let tracer = Tracer(strace.spawn().map_err(|e| format!("strace: {e}"))?);
+fn attach(strace: &[&str], pid: u32) -> Result<Tracer, String> {
+    let mut command = Command::new(strace[0]);
+    command.args(&strace[1..]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let tracer = Tracer(command.spawn().map_err(|e| format!("strace: {e}"))?);
     let attached = || {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
@@ -420,32 +447,42 @@ fn attach(mut strace: Command, pid: u32) -> Result<Tracer, String> {
 }
 
 /// A program that ends after `listen` may end before we see it listen.
-fn not_started(why: &str, call: &str) -> Outcome {
-    let why = why.lines().next().unwrap_or_default();
-    let status = why.rsplit(": ").next().unwrap_or_default();
-    match () {
-        () if why.contains("did not listen") => Outcome::new(Outcome::HANGS, "it never listens"),
-        () if status.starts_with("signal") => {
-            Outcome::new(Outcome::ENDS, format!("it is killed by {status}"))
+fn not_started(why: &StartFailure, call: &str) -> Outcome {
+    match &why.how {
+        How::Storm(storm) => Outcome::new(Outcome::STORM, *storm),
+        How::NeverListens(_) => Outcome::new(Outcome::NEVER_LISTENS, "it never listens"),
+        How::Ended(Some(status)) if status.signal().is_some() => {
+            Outcome::new(Outcome::ENDS, ended(*status))
         }
-        () if call.starts_with("accept") => Outcome::new(Outcome::ENDS, "the server ends"),
-        () => Outcome::new(Outcome::DOES_NOT_START, "it does not start, and ends"),
+        _ if call.starts_with("accept") => Outcome::new(Outcome::ENDS, "the server ends"),
+        _ => Outcome::new(Outcome::DOES_NOT_START, "it does not start, and ends"),
     }
 }
 
 /// Three clients, one after the other, and what is left then.
-fn serve(subject: &Subject, mut server: Running, wait_for_end: bool) -> Outcome {
-    let clients = (0..3).map(|_| client(subject.service, server.port, wait_for_end));
-    let worst = clients.max().expect("three clients");
+fn serve(subject: &Subject, server: Running, wait_for_end: bool) -> Outcome {
+    let clients = || client(&server, &subject.usual, wait_for_end);
+    let clients = [clients(), clients(), clients()];
+    let hang = clients.iter().filter(|outcome| outcome.rank == Outcome::ONE_HANGS).count();
+    let mut worst = clients.into_iter().max().expect("three clients");
+    if hang > 1 {
+        worst = worst.max(Outcome::new(Outcome::HANGS, "clients wait for ever"));
+    }
     let refused = worst.rank > Outcome::GOES_ON
         && connect(server.port, Instant::now() + PATIENCE.time()).is_err();
-    let pid = server.pid;
-    let at_rest = || !wait_for_end || children_of(pid).is_empty() && state(pid) != 'R';
-    let rests = within(PATIENCE.time(), || server.ended().is_some() || !refused && at_rest());
-    match server.ended() {
-        Some(status) => worst.max(Outcome::new(Outcome::ENDS, ended(status))),
+    let at_rest = || {
+        !wait_for_end
+            || server.others().len() <= subject.program.standing && state(server.pid) != 'R'
+    };
+    let rests = within(PATIENCE.time(), || server.has_ended() || !refused && at_rest());
+    match server.storm() {
+        Some(storm) => Outcome::new(Outcome::STORM, storm),
+        None if server.has_ended() => {
+            let text = server.status().map_or("the server ends".into(), ended);
+            worst.max(Outcome::new(Outcome::ENDS, text))
+        }
         None if rests || !wait_for_end => worst,
-        None => worst.max(left(pid)),
+        None => worst.max(left(&server, subject.program)),
     }
 }
 
@@ -456,12 +493,26 @@ fn ended(status: ExitStatus) -> String {
     }
 }
 
-/// Three lines and the end of file, as a client sees them. A line that is not
-/// answered does not keep it from sending the next.
-fn client(service: &str, port: u16, wait_for_end: bool) -> Outcome {
+/// What a client is told, and how that differs from what is usual.
+fn client(server: &Running, usual: &[u8], wait_for_end: bool) -> Outcome {
+    let due = (!wait_for_end).then_some(usual.len());
+    let (result, got) = talk(server.port, due);
+    let (rank, text) = match result {
+        _ if got.len() > usual.len() => (Outcome::INVENTS_DATA, "it sends more than it received"),
+        _ if !usual.starts_with(&got) => (Outcome::LOSES_DATA, "it loses a line and goes on"),
+        Ok(()) if got == usual => (Outcome::GOES_ON, "it goes on"),
+        Err(e) if is_late(&e) => (Outcome::ONE_HANGS, "that client waits for ever"),
+        _ => (Outcome::ONE_ENDS, "that connection ends"),
+    };
+    Outcome::new(rank, text)
+}
+
+/// Three lines and the end of file, and what came back. A line that is not answered
+/// does not keep the client from sending the next. The end comes with so many bytes, or
+/// with the server's end of file.
+fn talk(port: u16, due: Option<usize>) -> (io::Result<()>, Vec<u8>) {
     const LINES: [&[u8]; 3] = [b"one\n", b"two\n", b"three\n"];
     let end = Instant::now() + PATIENCE.time();
-    let due = answer(service, &LINES.concat());
     let (mut got, mut sent) = (Vec::new(), 0);
     let mut talk = || {
         let mut stream = connect(port, end)?;
@@ -471,42 +522,32 @@ fn client(service: &str, port: u16, wait_for_end: bool) -> Outcome {
             let next = Instant::now() + PATIENCE.time() / 5;
             while got.len() < sent {
                 match receive_until(&stream, &mut got, next) {
-                    Ok(0) => return Ok(()),
+                    Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                     Ok(_) => {}
-                    Err(e) if timed_out(e.kind()) => break,
+                    Err(e) if is_late(&e) => break,
                     Err(e) => return Err(e),
                 }
             }
         }
         stream.shutdown(Shutdown::Write)?;
-        while wait_for_end && receive_until(&stream, &mut got, end)? > 0 {}
+        while due.is_none_or(|due| got.len() < due) && receive_until(&stream, &mut got, end)? > 0 {}
         Ok::<_, io::Error>(())
     };
-    let result = talk();
-    let (rank, text) = match result {
-        _ if got.len() > due.len() => (Outcome::INVENTS_DATA, "it sends bytes of its own memory"),
-        _ if !due.starts_with(&got) => (Outcome::LOSES_DATA, "it loses a line and goes on"),
-        Ok(()) if got == due => (Outcome::GOES_ON, "it goes on"),
-        Err(e) if timed_out(e.kind()) => (Outcome::HANGS, "a client waits for ever"),
-        _ => (Outcome::ONE_ENDS, "that connection ends"),
-    };
-    Outcome::new(rank, text)
-}
-
-fn timed_out(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::TimedOut | ErrorKind::WouldBlock)
+    (talk(), got)
 }
 
 /// What is left of the children long after all clients have gone.
-fn left(pid: u32) -> Outcome {
-    let left = children_of(pid);
+fn left(server: &Running, program: &Program) -> Outcome {
+    let left = server.others();
     let alive: Vec<u32> = left.iter().copied().filter(|&child| state(child) != 'Z').collect();
     match () {
-        () if spins(pid) || alive.iter().any(|&child| spins(child)) => {
+        () if spins(server.pid) || alive.iter().any(|&child| spins(child)) => {
             Outcome::new(Outcome::SPINS, "it spins")
         }
-        () if !alive.is_empty() => Outcome::new(Outcome::HANGS, "a child never ends"),
-        () if !left.is_empty() => Outcome::new(Outcome::ZOMBIE, "it leaves a zombie"),
+        () if alive.len() > program.standing => {
+            Outcome::new(Outcome::ONE_HANGS, "a child never ends")
+        }
+        () if left.len() > program.standing => Outcome::new(Outcome::ZOMBIE, "it leaves a zombie"),
         () => Outcome::new(Outcome::GOES_ON, "it goes on"),
     }
 }

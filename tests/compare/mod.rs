@@ -1,5 +1,6 @@
 //! `make compare`: the C and forkline side by side, as a verdict and a page.
-//! Each part stands alone: `source`, `wire`, `reports`, `lesson`, `calls`,
+//! `submission` says what is compiled, `program` how it is called, `jail` where it runs.
+//! Each part stands alone: `source`, `roles`, `wire`, `reports`, `lesson`, `calls`,
 //! `inject`, `cost` and `picture` give what they found, `verdict` judges it,
 //! `page` writes it as HTML, and here all is put together.
 
@@ -8,29 +9,32 @@ pub mod cost;
 pub mod exercise;
 pub mod grade;
 pub mod inject;
+pub mod jail;
 pub mod lesson;
 pub mod lines;
 pub mod page;
 pub mod picture;
 pub mod program;
 pub mod reports;
+pub mod roles;
 pub mod source;
+pub mod submission;
 pub mod verdict;
 pub mod wire;
 
-use crate::common::own_network;
 use calls::Trace;
 use cost::Figure;
-use inject::Subject;
+use jail::Room;
 use lesson::Check;
 use lines::{Group, Mirror};
-use program::{Build, Limits, Program};
+use program::{Program, Tools, fresh_network};
 use source::{File, Pair};
 use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+use submission::Submission;
 use wire::Exchange;
 
 pub const SERVICES: [&str; 2] = ["echo", "rot13"];
@@ -39,15 +43,13 @@ pub const SERVICES: [&str; 2] = ["echo", "rot13"];
 pub const LATE: Duration = Duration::from_secs(42);
 
 pub struct Settings {
-    /// The C files, each with its service.
-    pub c: Vec<(&'static str, PathBuf)>,
-    pub cc: String,
-    pub cflags: String,
+    /// The C, each with its service.
+    pub c: Vec<(&'static str, Submission)>,
+    pub tools: Tools,
     /// Where the page goes.
     pub out: PathBuf,
-    /// Where the C programs and strace's files go.
-    pub scratch: PathBuf,
-    pub limits: Option<Limits>,
+    /// A right server of another kind is not right.
+    pub strict: bool,
     /// Faults are tried until then, and nothing long is begun later.
     pub late: Duration,
     /// Whether to try the faults and to measure the cost, which takes longest.
@@ -65,10 +67,12 @@ pub enum Failure {
 /// One service, in C and in forkline. What could not be had says why.
 pub struct Side {
     pub service: &'static str,
-    /// The C file, as it was named to us.
-    pub path: PathBuf,
-    pub file: Result<File, String>,
+    pub submission: Submission,
+    pub strict: bool,
+    pub files: Result<Vec<File>, String>,
     pub pairs: Vec<Pair>,
+    /// How it is started.
+    pub called: String,
     pub warnings: String,
     pub failure: Option<Failure>,
     pub wire: Vec<Exchange>,
@@ -81,15 +85,21 @@ pub struct Side {
 }
 
 impl Side {
-    /// The file's name alone.
+    /// The name of the file with `main` alone.
     pub fn path_name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        let file = self.submission.files.first().and_then(|file| file.file_name());
+        file.map_or(self.submission.name.clone(), |name| name.to_string_lossy().into_owned())
     }
 
     /// Whether it is the project's own C.
     pub fn is_ours(&self) -> bool {
         let ours = project(&format!("tests/c/{}.c", self.service));
-        self.path.canonicalize().is_ok_and(|path| Some(path) == ours.canonicalize().ok())
+        let [file] = &self.submission.files[..] else { return false };
+        file.canonicalize().is_ok_and(|path| Some(path) == ours.canonicalize().ok())
+    }
+
+    pub fn source(&self) -> &[File] {
+        self.files.as_ref().map_or(&[], |files| files)
     }
 }
 
@@ -151,30 +161,24 @@ pub fn c_files() -> Vec<File> {
 
 pub fn compare(settings: &Settings) -> Comparison {
     let begin = Instant::now();
-    for directory in [&settings.out, &settings.scratch] {
-        fs::create_dir_all(directory).expect("the directories of the page");
-    }
+    fs::create_dir_all(&settings.out).expect("the directory of the page");
+    let room = Room::new(&settings.out);
     let mirror = mirror();
     let pairs = &mirror.pairs;
-    let judge = |(service, c): &(&'static str, PathBuf)| {
-        let mut side = new_side(service, c, pairs);
-        let built = judge(&mut side, settings, begin);
+    let judge = |(service, c): &(&'static str, Submission)| {
+        let mut side = new_side(service, c, pairs, settings.strict);
+        let built = judge(&mut side, settings, &room.path().join(service), begin);
         (side, built)
     };
-    // Both at once, each in a network of its own where that is permitted.
-    let judged: Vec<(Side, Option<Program>)> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            settings.c.iter().map(|c| scope.spawn(move || in_network(|| judge(c)))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a judgement")).collect()
-    });
     let mut sides = Vec::new();
-    for (mut side, built) in judged {
+    for (mut side, built) in of_each(&settings.c, judge) {
         // Alone: nothing else may disturb what is measured.
         if let Some(built) = built.filter(|_| settings.cost) {
             side.cost = in_network(|| measure(&side, &built, begin + settings.late));
         }
         sides.push(side);
     }
+    drop(room);
     progress("");
     Comparison {
         sides,
@@ -187,13 +191,43 @@ pub fn compare(settings: &Settings) -> Comparison {
     }
 }
 
-fn new_side(service: &'static str, c: &Path, pairs: &[Pair]) -> Side {
-    let file = File::read(c);
+/// Both at once; one after the other where they would meet each other's ports.
+fn of_each<T: Sync, U: Send>(items: &[T], work: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    if !in_network(fresh_network) {
+        return items.iter().map(|item| in_network(|| work(item))).collect();
+    }
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a judgement")).collect()
+    })
+}
+
+/// Two programs at the same time, each in a network of its own.
+pub fn both<T: Send, U: Send>(
+    c: impl FnOnce() -> T + Send,
+    forkline: impl FnOnce() -> U + Send,
+) -> (T, U) {
+    thread::scope(|scope| {
+        let c = scope.spawn(|| in_network(c));
+        let forkline = in_network(forkline);
+        (c.join().expect("the C's side"), forkline)
+    })
+}
+
+fn new_side(service: &'static str, c: &Submission, pairs: &[Pair], strict: bool) -> Side {
+    let files = c.files.iter().map(|file| File::read(file)).collect::<Result<Vec<_>, _>>();
+    let files = match files {
+        Ok(files) if files.is_empty() => Err(format!("{}: no C file", c.name)),
+        files => files,
+    };
     Side {
         service,
-        path: c.into(),
-        pairs: file.as_ref().map_or(vec![], |file| source::pairs_for(pairs, service, file)),
-        file,
+        submission: c.clone(),
+        strict,
+        pairs: files.as_ref().map_or(vec![], |files| source::pairs_for(pairs, service, files)),
+        files,
+        called: String::new(),
         warnings: String::new(),
         failure: None,
         wire: vec![],
@@ -208,70 +242,68 @@ fn new_side(service: &'static str, c: &Path, pairs: &[Pair]) -> Side {
 const NOT_TRIED: &str = "not tried";
 
 /// Everything but the cost; the program, if it can be measured.
-fn judge(side: &mut Side, settings: &Settings, begin: Instant) -> Option<Program> {
+fn judge(side: &mut Side, settings: &Settings, room: &Path, begin: Instant) -> Option<Program> {
     let service = side.service;
     let tell = |what: &str| progress(&format!("{service}: {what}"));
     tell("compiling");
-    let built = match program::compile(&build(side, settings), 0) {
-        Ok(built) => built,
+    let compiled = match compile(side, settings, room) {
+        Ok(compiled) => compiled,
         Err(why) => return fail(side, Failure::Compile(why)),
     };
-    side.warnings = built.warnings.clone();
+    side.warnings = compiled.warnings.clone();
+    let name = side.path_name().trim_end_matches(".c").to_owned();
+    let found = in_network(|| program::find_call(&compiled, &name, program::port()));
+    let built = match found {
+        Ok(built) => built,
+        Err(why) => return fail(side, Failure::Listen(why)),
+    };
+    side.called = built.called.clone();
     let forkline = program::forkline(service);
     tell("conversations");
     side.wire = match wire::compare(service, &built, &forkline) {
         Ok(exchanges) => exchanges,
-        Err(why) => return fail(side, Failure::Listen(why)),
+        Err(why) => return fail(side, Failure::Listen(why.to_string())),
     };
-    tell("reports");
-    side.reports = reports::compare(service, &built, &forkline);
-    if wire::silent(&side.wire) {
-        side.lessons = Err("not tried: it does not answer a line in time".into());
+    if let Some(why) = wire::unfit(&side.wire) {
+        let why = format!("not tried: {why}");
+        (side.reports, side.lessons) = (Err(why.clone()), Err(why));
         return None;
     }
+    tell("reports");
+    side.reports = reports::compare(service, &built, &forkline);
     tell("processes");
+    // Time is left for the faults.
     let late = begin + settings.late;
-    side.lessons = Ok(in_network(|| lesson::compare(&built, &forkline, late)));
+    let checks = lesson::compare(&built, &forkline, late);
+    if !checks[0].c.good {
+        let why = format!("not tried: {}", checks[0].c.text);
+        side.lessons = Ok(checks);
+        (side.calls, side.faults) = (Err(why.clone()), Err(why));
+        return Some(built);
+    }
+    side.lessons = Ok(checks);
     tell("system calls");
-    let trace = |program: &Program, name: &str| {
-        in_network(|| calls::trace(program, &settings.scratch.join(format!("{service}-{name}"))))
-    };
-    side.calls = trace(&built, "calls").and_then(|c| Ok((c, trace(&forkline, "our-calls")?)));
+    let trace = |program: &Program| in_network(|| calls::trace(program, room));
+    side.calls = trace(&built).and_then(|c| Ok((c, trace(&forkline)?)));
     if settings.faults {
         tell("the same faults in both");
-        side.faults = faults(side, &built, &forkline, late);
+        side.faults = match &side.calls {
+            Err(why) => Err(why.clone()),
+            Ok((c, of_forkline)) => inject::compare([&built, &forkline], [c, of_forkline], late),
+        };
     }
     Some(built)
+}
+
+fn compile(side: &Side, settings: &Settings, room: &Path) -> Result<Program, String> {
+    side.files.as_ref().map_err(String::clone)?;
+    let sources = side.submission.copy(room).map_err(|e| e.to_string())?;
+    program::compile(&sources, &settings.tools, room)
 }
 
 fn fail(side: &mut Side, failure: Failure) -> Option<Program> {
     side.failure = Some(failure);
     None
-}
-
-fn build(side: &Side, settings: &Settings) -> Build {
-    Build {
-        source: side.path.clone(),
-        to: settings.scratch.join(format!("{}-c", side.service)),
-        cc: settings.cc.clone(),
-        cflags: settings.cflags.clone(),
-        limits: settings.limits,
-    }
-}
-
-fn faults(
-    side: &Side,
-    c: &Program,
-    forkline: &Program,
-    end: Instant,
-) -> Result<inject::Table, String> {
-    let (of_c, of_forkline) = side.calls.as_ref().map_err(String::clone)?;
-    let service = side.service;
-    inject::compare(
-        &Subject { service, program: c, trace: of_c },
-        &Subject { service, program: forkline, trace: of_forkline },
-        end,
-    )
 }
 
 fn measure(side: &Side, c: &Program, late: Instant) -> Result<Vec<Figure>, String> {
@@ -287,12 +319,11 @@ fn measure(side: &Side, c: &Program, late: Instant) -> Result<Vec<Figure>, Strin
     cost::compare(side.service, [c, &program::forkline(side.service)], traces)
 }
 
-/// Runs this in a thread with a network of its own, where that is permitted: a
-/// port that a C insists on is free there.
+/// Runs this in a thread with a network of its own, where that is permitted.
 fn in_network<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let work = || {
-            own_network();
+            fresh_network();
             work()
         };
         scope.spawn(work).join().expect("the work in a network of its own")

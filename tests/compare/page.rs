@@ -8,6 +8,7 @@ use super::exercise::{EXERCISES, Exercise};
 use super::inject::{Outcome, Process, Row as Fault};
 use super::lines;
 use super::picture;
+use super::roles;
 use super::source::{self, File, Pair, escape};
 use super::verdict::{self, Cell, Colour, PARTS};
 use super::wire::{self, Answer, Exchange, Row, Verdict, difference};
@@ -44,7 +45,7 @@ pub fn html(comparison: &Comparison) -> String {
     let names: Vec<String> = comparison
         .sides
         .iter()
-        .filter_map(|side| Some(code(&side.file.as_ref().ok()?.name)))
+        .filter_map(|side| Some(code(&side.source().first()?.name)))
         .collect();
     format!(
         "{}<a class=skip href=#verdict>To the verdict</a>\
@@ -81,10 +82,16 @@ fn in_each(comparison: &Comparison, part: impl Fn(&Side) -> String) -> String {
     comparison.sides.iter().map(section).collect()
 }
 
-/// Text in which `` ` `` marks code.
+/// Text in which `` ` `` marks code, and `‹›` what differs.
 fn words(text: &str) -> String {
     let pieces = text.split('`').enumerate();
-    pieces.map(|(n, piece)| if n % 2 == 1 { code(piece) } else { escape(piece) }).collect()
+    let html: String =
+        pieces.map(|(n, piece)| if n % 2 == 1 { code(piece) } else { escape(piece) }).collect();
+    marked(&html)
+}
+
+fn marked(html: &str) -> String {
+    html.replace('‹', "<mark>").replace('›', "</mark>")
 }
 
 fn code(text: &str) -> String {
@@ -112,6 +119,9 @@ fn verdict_part(comparison: &Comparison) -> String {
     html += "</thead><tbody>";
     for side in &comparison.sides {
         let _ = write!(html, "<tr><th>{} <br>{}", side.service, code(&side.path_name()));
+        if !side.called.is_empty() {
+            let _ = write!(html, "<span class=called>called as: {}</span>", code(&side.called));
+        }
         for cell in verdict::cells(side) {
             html += &cell_html(&cell);
         }
@@ -143,40 +153,64 @@ fn cell_html(cell: &Cell) -> String {
     let part = cell.part;
     let word = if cell.word.is_empty() { String::new() } else { format!("<b>{}</b> ", cell.word) };
     let mut lines = cell.text.lines();
-    let first = words(lines.next().unwrap_or_default());
+    // What a program says may have any sign in it.
+    let first = marked(&escape(lines.next().unwrap_or_default()));
     let more: Vec<&str> = lines.collect();
     let more = if more.is_empty() { String::new() } else { failure(&more.join("\n")) };
     let text = match part {
         "compiles" => format!("<span>{word}{first}</span>"),
         _ => format!("<a href=#{part}>{word}{first}</a>"),
     };
-    format!("<td class={class} data-part={part}><span class=sign>{sign}</span> {text}{more}")
+    let advice = match cell.advice.is_empty() {
+        true => String::new(),
+        false => format!("<p class=advice>Change: {}</p>", escape(&cell.advice)),
+    };
+    format!(
+        "<td class={class} data-part={part}><span class=sign>{sign}</span> {text}{advice}{more}"
+    )
 }
 
 // ---------------------------------------------------------------- source
 
 fn source_part(comparison: &Comparison) -> String {
-    let mut html = String::from(
-        "<p class=lead>Each function of the C beside its mirror. Lines that say the same are level. \
-A tinted line has no line on the other side that does; the reason stands below.</p>",
-    );
+    let mut html = String::from(SOURCE_LEAD);
     for side in &comparison.sides {
         let _ = write!(html, "<h3>{}</h3>", side.service);
-        match &side.file {
+        match &side.files {
             Err(why) => html += &failure(why),
-            Ok(file) => {
+            Ok(files) => {
                 html += &side_lead(side);
+                let open = served_by(&side.pairs);
                 for n in 0..side.pairs.len() {
-                    html += &pair_html(&side.pairs, n, Some(file), &comparison.rust, side.service);
+                    let html_of = |is_open| {
+                        pair_html(&side.pairs, n, files, &comparison.rust, side.service, is_open)
+                    };
+                    html += &html_of(open == Some(n));
                 }
             }
         }
     }
     html += "<h3>Only in forkline</h3>";
     for n in 0..comparison.rust_alone.len() {
-        html += &pair_html(&comparison.rust_alone, n, None, &comparison.rust, "rust");
+        html += &pair_html(&comparison.rust_alone, n, &[], &comparison.rust, "rust", false);
     }
     html
+}
+
+const SOURCE_LEAD: &str = "<p class=lead>Each function of the C beside its mirror. Lines that say \
+the same are level, and have no tint. A tinted line has no line on the other side that says the \
+same; the reason stands below.</p><p class=lead>To do an exercise, copy the project’s \
+<code>tests/c/echo.c</code> (or <code>rot13.c</code>) to <code>copy.c</code>, change the copy, and \
+run <code>make compare ECHO_C=copy.c</code> (or <code>ROT13_C=copy.c</code>).</p>\
+<input type=checkbox id=all><label for=all>open all</label>";
+
+/// The pair of the function that serves a client.
+fn served_by(pairs: &[Pair]) -> Option<usize> {
+    let serves = |pair: &Pair| {
+        let named = pair.rust.iter().any(|(_, name)| name == "echo" || name == "child_run");
+        named && !pair.c.is_empty()
+    };
+    pairs.iter().position(serves)
 }
 
 fn side_lead(side: &Side) -> String {
@@ -228,12 +262,20 @@ fn lines<'f>(file: &'f File, names: &[String]) -> (Vec<Line<'f>>, Vec<String>) {
 fn pair_html(
     pairs: &[Pair],
     n: usize,
-    c_file: Option<&File>,
+    c_files: &[File],
     rust: &[File],
     prefix: &str,
+    open: bool,
 ) -> String {
     let pair = &pairs[n];
-    let (c, c_places) = c_file.map_or_else(Default::default, |file| lines(file, &pair.c));
+    let (mut c, mut c_places) = (Vec::new(), Vec::new());
+    for name in &pair.c {
+        let file = c_files.iter().find(|file| file.item(name).is_some());
+        let (lines, places) =
+            file.map(|file| lines(file, std::slice::from_ref(name))).unwrap_or_default();
+        c.extend(lines);
+        c_places.extend(places);
+    }
     let (mut r, mut r_places) = (Vec::new(), Vec::new());
     for file in rust {
         let names = pair.rust.iter().filter(|(name, _)| *name == file.name);
@@ -252,7 +294,7 @@ fn pair_html(
     let why =
         if pair.why.is_empty() { "" } else { &format!("<p class=why>{}</p>", words(&pair.why)) };
     let id = id(pair, prefix);
-    let open = if id == "echo-echo" { " open" } else { "" };
+    let open = if open { " open" } else { "" };
     format!(
         "<details class=pair{open}><summary><span>{left}</span><span>{right}</span></summary>\
 <div id=\"{}\">{why}<div class=both style=\"--rows:{}\">{}{}</div>{}{}</div></details>",
@@ -375,7 +417,10 @@ fn exchange_html(exchange: &Exchange, open: bool, differences: &[(String, String
             });
             ("known", "different on purpose", why.unwrap_or_else(|| words(key)))
         }
-        Verdict::Differs => ("differs", "different", words(&difference(exchange))),
+        Verdict::Other(how) => ("known", "another service", escape(how)),
+        Verdict::Differs => {
+            ("differs", "different", marked(&escape(&difference(exchange, "gives"))))
+        }
     };
     let why = if why.is_empty() { why } else { format!("<p class=why>{why}</p>") };
     let mut dumps = dump("sent", &exchange.sent, None, "");
@@ -493,16 +538,26 @@ fn lessons(side: &Side) -> String {
         "<table class=lessons><thead><tr><th>check<th>the C<th>forkline<th>the lesson</thead><tbody>",
     );
     for check in checks {
-        let _ = write!(html, "<tr><th>{}", escape(check.lesson.title));
-        for (seen, who) in [(&check.c, "the C"), (&check.forkline, "forkline")] {
-            let (class, sign) = if seen.good { ("good", "✓") } else { ("bad", "✗") };
+        let lesson = check.lesson;
+        let _ = write!(html, "<tr><th>{}", escape(lesson.title));
+        for (seen, who) in [(Some(&check.c), "the C"), (check.forkline.as_ref(), "forkline")] {
+            let (class, sign, text) = match seen {
+                None => ("untried", "–", "not tried"),
+                Some(seen) if seen.good => ("good", "✓", &*seen.text),
+                Some(seen) => ("bad", "✗", &*seen.text),
+            };
+            let text = escape(text);
             let _ = write!(
                 html,
-                "<td class={class} data-who=\"{who}\"><span class=sign>{sign}</span> {}",
-                escape(&seen.text)
+                "<td class={class} data-who=\"{who}\"><span class=sign>{sign}</span> {text}"
             );
         }
-        let _ = write!(html, "<td class=lesson>{}", escape(check.lesson.sentence));
+        let _ = write!(html, "<td class=lesson>{}", escape(lesson.sentence));
+        if !check.good() && check.c.made {
+            let place = roles::place(side.source(), lesson.calls)
+                .map_or(String::new(), |place| format!(" ({})", code(&place)));
+            let _ = write!(html, "<p class=advice>Change: {}{place}</p>", escape(lesson.change));
+        }
     }
     html + "</tbody></table>"
 }
@@ -534,8 +589,8 @@ fn pictures_of(name: &str, moments: Option<[picture::Moment; 4]>) -> String {
 
 // ---------------------------------------------------------------- faults
 
-const FAULTS_LEAD: &str = "<p class=lead>Every call of the C that can fail, with the errors that its \
-man page names, at its first and its second time. Three clients then send three lines each. Worst \
+const FAULTS_LEAD: &str = "<p class=lead>Every call of the C that can fail, with the errors that a \
+server can meet, at its first and its second time. Three clients then send three lines each. Worst \
 first.</p>";
 
 fn faults(side: &Side) -> String {
@@ -548,7 +603,7 @@ fn faults(side: &Side) -> String {
     let (n, left) = (bad.iter().map(|row| row.faults()).sum::<usize>(), table.left);
     let mut html = fault_rows(&bad);
     let others = format!(
-        "The other {} of {}, which hurt one connection at most",
+        "The other {} of {}, in which at most that connection ends",
         table.tried - n,
         table.tried
     );
@@ -715,17 +770,21 @@ alt=\"{name}: bars by make bench\" src=\"data:image/svg+xml,{url}\"></div>",
 }
 
 const COST_LEAD: &str = "<p class=lead>A few seconds in paired rounds: good for large differences. \
-Bars are medians, lines go from the least to the most. <code>make bench</code> measures for longer.</p>";
+Bars are medians, lines go from the least to the most. Where the lines of both overlap, the difference \
+is no larger than the noise. <code>make bench</code> measures for longer.</p>";
 
 /// A bar for each program, as SVG.
 fn figure_html(figure: &Figure) -> String {
     let better = if figure.more_is_better { "more is better" } else { "less is better" };
     let most = figure.c.iter().chain(&figure.forkline).copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut html = format!(
-        "<figure class=bars><figcaption>{} <span>{better}; forkline : C = {:.2}</span></figcaption>\
+        "<figure class=bars><figcaption>{} <span>{better}; {}</span></figcaption>\
 <svg viewBox=\"0 0 480 52\" role=img aria-label=\"the C {:.1}, forkline {:.1}\">",
         escape(figure.name),
-        figure.ratio(),
+        match figure.is_noise() {
+            true => "no difference".into(),
+            false => format!("forkline : C = {:.2}", figure.ratio()),
+        },
         median(figure.c.clone()),
         median(figure.forkline.clone()),
     );

@@ -1,6 +1,7 @@
 //! C and Rust source side by side: a scanner for both, the functions, types
 //! and constants of a file, which mirrors which, and which lines are level.
 
+use super::roles::Roles;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
@@ -217,7 +218,7 @@ fn items(text: &str, lang: Lang) -> (Vec<Item>, Option<Item>) {
                 depth = depth.saturating_sub(1);
                 depth == 0 && token.text == "}" && body
             }
-            ";" => depth == 0,
+            ";" => depth == 0 && !is_old_style(declaration, lang),
             _ => false,
         };
         if ended {
@@ -248,11 +249,25 @@ fn with_all_code(mut items: Vec<Item>, code: &[&Token]) -> (Vec<Item>, Option<It
     (items, head)
 }
 
+/// `int main(argc, argv) int argc;`: the body of a function comes after it.
+fn is_old_style(declaration: &[&Token], lang: Lang) -> bool {
+    let close = declaration.iter().position(|token| token.text == ")");
+    let after = close.map_or(&[][..], |close| &declaration[close + 1..]);
+    let called = close.is_some() && declaration.iter().any(|token| token.text == "(");
+    let types =
+        after.len() > 2 && after.iter().take(2).all(|t| t.kind == Kind::Word || t.text == "*");
+    let attribute = declaration.iter().any(|token| token.text.starts_with("__"));
+    lang == Lang::C && called && types && !attribute && declaration[0].text != "typedef"
+}
+
 /// Whether the `{` that ends this begins what the item ends with.
 fn has_body(declaration: &[&Token], lang: Lang) -> bool {
     let words = |words: &[&str]| declaration.iter().any(|token| words.contains(&token.text));
     match lang {
-        Lang::C => declaration.len() > 1 && declaration[declaration.len() - 2].text == ")",
+        Lang::C => {
+            let before = declaration.len().checked_sub(2).map_or("", |n| declaration[n].text);
+            before == ")" || before == ";"
+        }
         Lang::Rust => words(&["fn", "struct", "enum", "extern", "union", "trait"]),
     }
 }
@@ -320,24 +335,35 @@ pub struct Pair {
     pub reasons: [BTreeMap<usize, String>; 2],
 }
 
-/// The pairs for a C file of the reader's own, which stands for `service`.c
-/// and may lack functions, or have others.
-pub fn pairs_for(pairs: &[Pair], service: &str, file: &File) -> Vec<Pair> {
+/// The pairs for a C of the reader's own, which stands for `service`.c and may lack
+/// functions, or have others. Those of other names are found by what they do.
+pub fn pairs_for(pairs: &[Pair], service: &str, files: &[File]) -> Vec<Pair> {
     let own = format!("{service}.c");
-    let is_own = super::c_files().iter().any(|ours| ours.text == file.text);
+    let is_own = super::c_files().iter().any(|ours| files.iter().all(|f| f.text == ours.text));
+    let item = |name: &str| files.iter().find_map(|file| file.item(name));
+    let roles = Roles::of(files);
     let mut mine: Vec<Pair> = pairs.iter().filter(|pair| pair.file == own).cloned().collect();
     for pair in &mut mine {
         if !is_own {
             (pair.level, pair.reasons) = Default::default();
         }
-        let (here, missing) = pair.c.iter().cloned().partition(|name| file.item(name).is_some());
+        let (here, missing): (Vec<String>, Vec<String>) =
+            pair.c.iter().cloned().partition(|name| item(name).is_some());
+        let other = pair.c.first().and_then(|name| roles.here(name));
         pair.c = here;
         if pair.c.is_empty() {
-            pair.why = format!("{} has no `{}`.", file.name, <[String]>::join(&missing, "`, `"));
+            pair.c =
+                other.filter(|name| item(name).is_some()).map(String::from).into_iter().collect();
+            let name = files.first().map_or("The C", |file| &file.name);
+            pair.why = match &pair.c[..] {
+                [] => format!("{name} has no `{}`.", missing.join("`, `")),
+                [other, ..] => format!("`{other}` does what `{}` does in {own}.", missing[0]),
+            };
         }
     }
     let known: BTreeSet<String> = mine.iter().flat_map(|pair| pair.c.clone()).collect();
-    let others = file.items.iter().filter(|item| !known.contains(&item.name));
+    let others = files.iter().flat_map(|file| &file.items);
+    let others = others.filter(|item| !known.contains(&item.name));
     let why = format!("No mirror: the C that forkline follows ({own}) has no such name.");
     mine.extend(others.map(|item| Pair {
         file: own.clone(),
@@ -346,7 +372,7 @@ pub fn pairs_for(pairs: &[Pair], service: &str, file: &File) -> Vec<Pair> {
         ..Pair::default()
     }));
     let line =
-        |pair: &Pair| pair.c.iter().filter_map(|name| file.item(name)).map(|item| item.line).min();
+        |pair: &Pair| pair.c.iter().filter_map(|name| item(name)).map(|item| item.line).min();
     mine.sort_by_key(|pair| line(pair).unwrap_or(usize::MAX));
     mine
 }

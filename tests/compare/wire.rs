@@ -1,8 +1,11 @@
 //! The same conversations with the C and with forkline: what came back, byte
 //! for byte.
 
-use super::program::{CONVERSATION, Patience, Program, Running};
-use crate::common::{answer, receive_some, reset};
+use super::both;
+use super::jail::STORMS;
+use super::program::{CONVERSATION, NOBODY_LISTENS, Patience, Program, Running, StartFailure};
+use crate::common::{answer, receive_some, reset, within};
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -80,6 +83,8 @@ pub enum Verdict {
     Equal,
     /// As the row of the README's table that begins so says.
     Known(&'static str),
+    /// Right, though not as this service has it: how.
+    Other(&'static str),
     Differs,
 }
 
@@ -97,18 +102,25 @@ pub struct Exchange {
     pub verdict: Verdict,
 }
 
-/// All conversations.
-pub fn compare(service: &str, c: &Program, forkline: &Program) -> Result<Vec<Exchange>, String> {
-    let (c, forkline) = (Running::start(c)?, Running::start(forkline)?);
-    let mut patience = [CONVERSATION.time(); 2];
-    let exchange = |conversation: Conversation| {
+/// All conversations, each program in a network of its own.
+pub fn compare(
+    service: &str,
+    c: &Program,
+    forkline: &Program,
+) -> Result<Vec<Exchange>, StartFailure> {
+    let (c, forkline) = both(|| answers(c), || answers(forkline));
+    let (c, forkline) = (c?, forkline.expect("forkline listens"));
+    let exchange = |((conversation, c), forkline): ((Conversation, Answer), Answer)| {
         let sent = sent(&conversation);
-        let c = talk(c.port, &conversation, &mut patience[0]);
-        let forkline = talk(forkline.port, &conversation, &mut patience[1]);
         let verdict = verdict(service, &sent, conversation.row, &c, &forkline);
         Exchange { name: conversation.name.into(), sent, c, forkline, verdict }
     };
-    Ok(conversations().into_iter().map(exchange).collect())
+    Ok(conversations().into_iter().zip(c).zip(forkline).map(exchange).collect())
+}
+
+fn answers(program: &Program) -> Result<Vec<Answer>, StartFailure> {
+    let (server, mut patience) = (Running::start(program)?, CONVERSATION.time());
+    Ok(conversations().iter().map(|one| talk(&server, one, &mut patience)).collect())
 }
 
 impl Exchange {
@@ -121,9 +133,16 @@ impl Exchange {
     }
 }
 
-/// Whether the C left its first client without an answer.
-pub fn silent(exchanges: &[Exchange]) -> bool {
-    exchanges.first().is_some_and(|first| first.c.bytes.is_empty())
+/// Why it is not worth looking further, if the C serves nobody, or one client.
+pub fn unfit(exchanges: &[Exchange]) -> Option<&'static str> {
+    let ends = |exchange: &Exchange, text| exchange.c.end.contains(text);
+    let refuses = |exchange: &Exchange| ends(exchange, NOBODY_LISTENS);
+    match exchanges {
+        _ if exchanges.iter().any(|one| ends(one, STORMS[0])) => Some(STORMS[0]),
+        [first, ..] if first.c.bytes.is_empty() => Some("it does not answer a line in time"),
+        [_, second, ..] if refuses(second) => Some("nobody listens after the first client"),
+        _ => None,
+    }
 }
 
 pub fn sent(conversation: &Conversation) -> Vec<u8> {
@@ -158,27 +177,25 @@ pub fn verdict(
 }
 
 /// Of each finished line, what its buffer of MAX_LINE + 1 bytes holds.
-fn as_the_rot13_c(bytes: &[u8]) -> Vec<u8> {
+pub fn as_the_rot13_c(bytes: &[u8]) -> Vec<u8> {
     let lines = bytes.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
     lines.flat_map(|line| answer("rot13", &line[..line.len().min(4097)])).collect()
 }
 
 /// One conversation, at most `patience` long. With a server that was silent
 /// once, patience is short from then on.
-pub fn talk(port: u16, conversation: &Conversation, patience: &mut Duration) -> Answer {
+pub fn talk(server: &Running, conversation: &Conversation, patience: &mut Duration) -> Answer {
     let mut answer = Answer::default();
     let mut ends = Vec::new();
     let end = Instant::now() + *patience;
     for steps in &conversation.connections {
-        let end = connection(port, steps, &mut answer.bytes, end);
-        ends.push(end.unwrap_or_else(|e| match e.kind() {
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset by the server".into(),
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+        let end = connection(server.port, steps, &mut answer.bytes, end);
+        ends.push(end.unwrap_or_else(|e| match is_late(&e) {
+            true => {
                 *patience = SHORT.time();
                 LEFT_OPEN.into()
             }
-            ErrorKind::ConnectionRefused => "refused: nobody listens any more".into(),
-            _ => e.to_string(),
+            false => server.why(&e),
         }));
     }
     answer.end = ends.join(", then ");
@@ -211,12 +228,30 @@ fn connection(port: u16, steps: &[Step], bytes: &mut Vec<u8>, end: Instant) -> i
                 while receive_until(&stream, bytes, end)? > 0 {}
             }
             Reset => {
+                // A reset takes with it what the server has not read yet.
+                within(SHORT.time(), || has_been_read(port, &stream));
                 reset(stream);
                 return Ok("reset by the client".into());
             }
         }
     }
     Ok("closed by the server".into())
+}
+
+/// Whether the server has nothing left to read of this client (proc(5), net/tcp).
+fn has_been_read(port: u16, client: &TcpStream) -> bool {
+    let Ok(own) = client.local_addr() else { return true };
+    let ends = [format!(":{port:04X}"), format!(":{:04X}", own.port())];
+    let tables = ["tcp", "tcp6"].map(|name| {
+        fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default()
+    });
+    let unread = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_its =
+            fields.len() > 4 && fields[1].ends_with(&ends[0]) && fields[2].ends_with(&ends[1]);
+        is_its && !fields[4].ends_with(":00000000")
+    };
+    !tables.iter().flat_map(|table| table.lines()).any(unread)
 }
 
 /// `receive_some`, which fails when the time is over or the answer endless.
@@ -232,13 +267,9 @@ pub fn receive_until(stream: &TcpStream, bytes: &mut Vec<u8>, end: Instant) -> i
     receive_some(stream, bytes)
 }
 
-/// An error as a client tells it.
-pub fn why(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".into(),
-        ErrorKind::ConnectionRefused => "nobody listens any more".into(),
-        _ => error.to_string(),
-    }
+/// Nothing came in time.
+pub fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
 /// A timeout of 0 is not allowed.
@@ -319,15 +350,52 @@ pub fn differs_at(a: &[u8], b: &[u8]) -> Option<usize> {
     (a != b).then_some(same)
 }
 
-/// What differs first, in a few words.
-pub fn difference(exchange: &Exchange) -> String {
+/// What differs first, in a few words; what differs is marked `‹so›`.
+pub fn difference(exchange: &Exchange, verb: &str) -> String {
     let (c, forkline) = (&exchange.c, &exchange.forkline);
     let Some(at) = differs_at(&c.bytes, &forkline.bytes) else {
-        return format!("the C's connection was {}, forkline's {}", c.end, forkline.end);
+        return format!("the connection is {}, right is {}", c.end, forkline.end);
     };
-    let byte = |bytes: &[u8]| bytes.get(at).map_or("nothing".into(), |byte| format!("{byte:02x}"));
-    let (ours, theirs) = (byte(&forkline.bytes), byte(&c.bytes));
-    let lengths =
-        format!("{} bytes from the C, {} from forkline", c.bytes.len(), forkline.bytes.len());
-    format!("at offset {at} the C sent {theirs}, forkline {ours} ({lengths})")
+    if [NOBODY_LISTENS, STORMS[0]].iter().any(|end| c.end.contains(end)) {
+        return c.end.clone();
+    }
+    if c.bytes.is_empty() {
+        let right = line_at(&forkline.bytes, None);
+        return format!("it {verb} nothing, right is “{right}”; the connection is {}", c.end);
+    }
+    if let Some(greeting) = c.bytes.strip_suffix(&forkline.bytes[..]) {
+        return format!("it sends ‹{}› before the answer", line_at(greeting, None));
+    }
+    if let Some(more) = c.bytes.strip_prefix(&forkline.bytes[..]) {
+        return format!("it sends ‹{}› after the answer", line_at(more, None));
+    }
+    let (theirs, right) = (line_at(&c.bytes, Some(at)), line_at(&forkline.bytes, Some(at)));
+    format!("it {verb} “{theirs}”, right is “{right}”")
+}
+
+/// The line around a place, which is marked, or the first line, as text. What is no
+/// text is a dot.
+pub fn line_at(bytes: &[u8], at: Option<usize>) -> String {
+    const AROUND: usize = 24;
+    let end = at.unwrap_or(0).min(bytes.len());
+    let newline = bytes[..end].iter().rposition(|&byte| byte == b'\n');
+    let first = newline.map_or(0, |newline| newline + 1);
+    let from = first.max(end.saturating_sub(AROUND));
+    let mut text = String::from(if from > first { "…" } else { "" });
+    for (n, &byte) in bytes.iter().enumerate().skip(from) {
+        let shown = match byte {
+            b'\n' => '↵',
+            b' '..=b'~' => char::from(byte),
+            _ => '·',
+        };
+        text += &if Some(n) == at { format!("‹{shown}›") } else { shown.into() };
+        if byte == b'\n' && n >= end {
+            break;
+        }
+        if n > from + 2 * AROUND {
+            text.push('…');
+            break;
+        }
+    }
+    if at == Some(bytes.len()) { text + "‹nothing more›" } else { text }
 }

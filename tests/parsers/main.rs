@@ -19,7 +19,6 @@ use std::io::{self, Write};
 use std::iter::once;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
 use sys::inet::{Sockaddr, inet_pton};
@@ -626,16 +625,14 @@ fn answered(words: &[Word], environment: &[Word]) -> (u32, (i32, String, String)
     };
     let argv = pointers(&mut words.iter().map(|word| word.as_ptr().cast()));
     let envp = pointers(&mut variables.iter().map(|variable| variable.as_ptr()));
-    let start = move || {
+    before_exec(piped(&mut command), move || {
         set_limit(0, libc::RLIMIT_NOFILE, 3);
         set_limit(0, libc::RLIMIT_CPU, 20); // should it loop
         variables.iter_mut().for_each(|variable| put_own_pid(variable));
         // SAFETY: these are arrays of texts with a null pointer at the end.
         unsafe { libc::execve(words[0].as_ptr(), argv.as_ptr().cast(), envp.as_ptr().cast()) };
-        Err(io::Error::last_os_error())
-    };
-    // SAFETY: between fork and exec it makes system calls and allocates nothing.
-    let child = unsafe { piped(&mut command).pre_exec(start) }.spawn().expect("forkline starts");
+    });
+    let child = command.spawn().expect("forkline starts");
     let pid = child.id();
     let output = child.wait_with_output().expect("wait");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -2,6 +2,7 @@
 //! source with one piece changed. The trials must catch them.
 
 use super::trial::{Child, Event, Parent, Trial, When};
+use crate::common::write_if_changed;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -123,7 +124,7 @@ impl Broken {
                     assert_eq!(text.matches(from).count(), 1, "{from:?} in {}", name.display());
                     text = text.replace(from, with);
                 }
-                write(&to.join(name), &text);
+                write_if_changed(&to.join(name), &text);
             }
         }
     }
@@ -146,14 +147,14 @@ pub fn build() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken");
     for file in ["Cargo.lock", "build.rs", "src/sys/link.ld"] {
-        write(&package.join(file), &read(&root.join(file)));
+        write_if_changed(&package.join(file), &read(&root.join(file)));
     }
     let mut manifest = without_targets(&read(&root.join("Cargo.toml")));
     for (i, broken) in BROKEN.iter().enumerate() {
         manifest += &format!("[[bin]]\nname = \"broken-{i}\"\npath = \"broken-{i}/main.rs\"\n");
         broken.write_sources(&root.join("src"), &package.join(format!("broken-{i}")));
     }
-    write(&package.join("Cargo.toml"), &manifest);
+    write_if_changed(&package.join("Cargo.toml"), &manifest);
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--release", "--locked", "--offline", "--target-dir"])
@@ -181,12 +182,4 @@ fn without_targets(manifest: &str) -> String {
 
 fn read(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-}
-
-/// Writes a file unless it is there already: cargo builds what is newer.
-fn write(file: &Path, text: &str) {
-    if fs::read_to_string(file).ok().as_deref() != Some(text) {
-        fs::create_dir_all(file.parent().unwrap()).expect("a directory");
-        fs::write(file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    }
 }

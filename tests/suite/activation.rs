@@ -2,7 +2,7 @@
 //! (sd_listen_fds(3)), and what the server tells the service manager (sd_notify(3)).
 
 use crate::common::*;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
@@ -221,20 +221,48 @@ fn the_service_manager_is_told_of_the_start_and_the_end() {
         // It is ready indeed.
         server.stderr.wait_for(" listening on ");
         server.port = server.find_port().expect("its port");
-        let mut client = server.connect();
+        let client = server.connect();
         assert_eq!(say(&client, LINE), LINE);
         manager.set_nonblocking(true).expect("nonblocking");
         let nothing = manager.recv(&mut [0]).expect_err("no more than that");
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         manager.set_nonblocking(false).expect("blocking");
-        // The end is told when it begins: this client has not taken its answer yet.
-        client.write_all(LINE).expect("send");
+        drop(client);
+        // The end is told when it begins: this client has not taken its answers yet.
+        let (client, lines) = client_with_much_to_take(&server);
         server.signal(libc::SIGTERM);
         assert_eq!(next_state(&manager), "STOPPING=1", "{name}");
-        assert_eq!(receive_all(&client).0, LINE);
+        assert!(emulated() || server.children().len() == 1);
+        assert!(receive_all(&client).0 == lines);
         assert!(server.wait().success());
         server.has_said_nothing_else();
     }
+}
+
+/// It is ready when the filter is installed and the ready line is written. No time depends
+/// on the clock that an administrator may set.
+#[test]
+fn it_is_ready_when_all_else_is_done() {
+    if !tool("strace") {
+        return;
+    }
+    let [(manager, name, _path), _] = managers();
+    let log = scratch("strace");
+    let mut strace = Command::new("strace");
+    strace.args(["-e", "trace=seccomp,write,pwritev2,clock_gettime,clock_nanosleep", "-o"]);
+    strace.arg(&*log).args(command_line(&["-v", "-g", "1", "echo", "0"]));
+    let mut server = Server::spawn(piped(strace.env("NOTIFY_SOCKET", &name)));
+    assert_eq!(next_state(&manager), "READY=1");
+    let client = server.connect();
+    assert_eq!(say(&client, LINE), LINE);
+    children_of(server.pid).iter().for_each(|&pid| kill(pid as i32, libc::SIGTERM));
+    assert!(server.wait().success());
+    let calls = fs::read_to_string(&*log).expect("strace's output");
+    let at = |what: &str| calls.find(what).unwrap_or_else(|| panic!("no {what}: {calls}"));
+    assert!(at("seccomp(") < at(" listening on "), "{calls}");
+    assert!(at(" listening on ") < at("READY=1"), "{calls}");
+    assert!(at("READY=1") < at("STOPPING=1") && at("STOPPING=1") < at(": end pid="), "{calls}");
+    assert!(at("clock_gettime(CLOCK_MONOTONIC") > 0 && !calls.contains("REALTIME"), "{calls}");
 }
 
 /// systemd may hand over a socket and listen for the state too.

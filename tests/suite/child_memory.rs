@@ -158,10 +158,11 @@ const SCENES: [(&str, &[&str], Act); 7] = [
     }),
     ("fault of fork", &["echo", "0"], |server, connect| {
         let strace = Strace::attach(server.pid, "clone", "error=EAGAIN", "");
-        receive_all(&connect());
+        let client = connect();
         server.stderr.wait_for("forkline: fault call=fork ");
         drop(strace);
-        None
+        assert_eq!(say(&client, LINE), LINE);
+        Some(client)
     }),
 ];
 

@@ -7,12 +7,15 @@ mod compare;
 use crate::common::*;
 use compare::calls::{self, Call};
 use compare::exercise::{self, EXERCISES};
+use compare::grade::Rules;
 use compare::inject::Outcome;
 use compare::lesson::LESSONS;
 use compare::lines;
 use compare::picture;
-use compare::program::PATIENT;
+use compare::program::{PATIENT, Patience, Tools};
+use compare::roles::Roles;
 use compare::source::{self, File, Kind, Lang, Level};
+use compare::submission::{self, Submission};
 use compare::wire::{self, Answer, Row, Verdict};
 use compare::{Comparison, Settings, grade, page, project, verdict};
 use serde_json::{Value, json};
@@ -317,6 +320,86 @@ fn a_text_is_shown_in_part() {
     );
 }
 
+/// Both lines as text, and what differs is marked.
+#[test]
+fn a_difference_is_told_in_words() {
+    let told = |c: &[u8], forkline: &[u8]| {
+        let answer = |bytes: &[u8]| Answer { bytes: bytes.into(), end: "closed".into() };
+        let (name, sent, verdict) = (String::new(), vec![], Verdict::Differs);
+        let (c, forkline) = (answer(c), answer(forkline));
+        wire::difference(&wire::Exchange { name, sent, c, forkline, verdict }, "answers")
+    };
+    let long = [b'x'; 200];
+    let cut = "…xxxxxxxxxxxxxxxxxxxxxxxx";
+    let cases: &[(&[u8], &[u8], &str)] = &[
+        (b"one\ntwo\n", b"one\ntoo\n", "it answers “t‹w›o↵”, right is “t‹o›o↵”"),
+        (b"one\n", b"one\n\xfftwo", "it answers “‹nothing more›”, right is “‹·›two”"),
+        (b"", b"one\n", "it answers nothing, right is “one↵”; the connection is closed"),
+        (b"Hello!\none\n", b"one\n", "it sends ‹Hello!↵› before the answer"),
+        (b"one\nBye", b"one\n", "it sends ‹Bye› after the answer"),
+        (&long[1..], &long, &format!("it answers “{cut}‹nothing more›”, right is “{cut}‹x›”")),
+    ];
+    for (c, forkline, text) in cases {
+        assert_eq!(told(c, forkline), *text);
+    }
+}
+
+/// What functions are for is found whatever they are called.
+#[test]
+fn roles_are_found_by_what_is_done() {
+    let roles = |text: &str| Roles::of(&[File::new("own.c", text.into())]);
+    let found = roles(
+        "void gone(int s) {}\nvoid talk(int a, int b) { read(a, 0, 0); }\n\
+         int open_it() { listen(3, 5); }\nint main() { struct sigaction x; x.sa_handler = gone;\n\
+         sigaction(SIGCHLD, &x, 0); if ((c = Accept(s, 0, 0)) < 0) ; if (fork() == 0) { close(s); \
+         talk(0, c); } }",
+    );
+    let name = |name: &str| Some(name.to_owned());
+    assert_eq!(found.service, name("talk"));
+    assert_eq!(found.handler, name("gone"));
+    assert_eq!(found.opener, name("open_it"));
+    assert_eq!(found.listener, name("s"));
+    let found = roles(
+        "static void on(sig) int sig; { }\nint main() { signal(SIGINT, off);\n\
+         signal(SIGCHLD, on); int n = accept(l, 0, 0); for (;;) read(n, b, 1); }",
+    );
+    assert_eq!((found.handler, found.service), (name("on"), None));
+    assert_eq!(roles("int main() { accept("), Roles { listener: None, ..roles("") });
+}
+
+/// A file, several, a folder with several programs, and what belongs to each.
+#[test]
+fn what_is_compiled_is_found() {
+    let names = |c: &Submission| {
+        let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+        c.files.iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    let class = project("tests/compare/class");
+    let file = |name: &str| class.join(name).to_string_lossy().into_owned();
+    for text in [file("rio_style"), file("rio_style/server.c")] {
+        assert_eq!(names(&submission::named(&text, "echo")), "server.c rio.c");
+    }
+    let two = [file("rio_style/rio.c"), file("rio_style/server.c")].join(" ");
+    assert_eq!(names(&submission::named(&two, "echo")), "server.c rio.c");
+    let all = submission::class(&class);
+    assert_eq!(all.len(), fs::read_dir(&class).unwrap().count());
+    let folder = scratch("folder");
+    fs::create_dir_all(&*folder).unwrap();
+    for (name, text) in [
+        ("echo.c", "#include \"part.c\"\nint main(void) { listen(3, 5); }"),
+        ("rot13.c", "int main(argc) int argc; { listen(3, 5); }"),
+        ("client.c", "int main(void) { connect(); }"),
+        ("part.c", "int part;"),
+        ("more.c", "/* main( */ int more;"),
+    ] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let rot13 = submission::named(&folder.to_string_lossy(), "rot13");
+    assert_eq!(names(&rot13), "rot13.c more.c");
+    assert_eq!(names(&submission::named(&folder.to_string_lossy(), "echo")), "echo.c more.c");
+    assert_eq!(names(&submission::named("/nowhere/echo.c", "echo")), "echo.c");
+}
+
 // ---------------------------------------------------------------- calls
 
 #[test]
@@ -361,40 +444,43 @@ fn pictures_from_calls() {
 
 // ---------------------------------------------------------------- the whole
 
-/// Of these C files, each with its service.
-fn settings(c: Vec<(&'static str, PathBuf)>, name: &str) -> Settings {
+/// Of this C, each with its service.
+fn settings(c: Vec<(&'static str, Submission)>, name: &str) -> Settings {
     PATIENT.store(true, Ordering::Relaxed);
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    Settings {
-        c,
-        cc: std::env::var("CC").unwrap_or("cc".into()),
-        cflags: "-O2 -Wall".into(),
-        scratch: out.clone(),
-        out,
-        limits: None,
-        // Other tests use the processors too, and other programs.
-        late: 30 * compare::LATE,
-        faults: false,
-        cost: false,
+    // Other tests use the processors too, and other programs.
+    let late = 30 * compare::LATE;
+    Settings { c, tools: tools(), out, strict: false, late, faults: false, cost: false }
+}
+
+fn tools() -> Tools {
+    let cc = std::env::var("CC").unwrap_or("cc".into());
+    Tools { cc, cflags: "-O2 -Wall".into(), ..Tools::default() }
+}
+
+fn file(service: &'static str, path: &Path) -> (&'static str, Submission) {
+    (service, submission::named(&path.to_string_lossy(), service))
+}
+
+fn ours(service: &'static str) -> (&'static str, Submission) {
+    file(service, &project(&format!("tests/c/{service}.c")))
+}
+
+/// A file with the project's C of this service, each first text replaced by the second.
+fn changed(service: &str, name: &str, changes: &[(&str, &str)]) -> PathBuf {
+    let mut text = fs::read_to_string(project(&format!("tests/c/{service}.c"))).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from:?} is not in {service}.c");
+        text = text.replacen(from, to, 1);
     }
-}
-
-fn ours(service: &'static str) -> (&'static str, PathBuf) {
-    (service, project(&format!("tests/c/{service}.c")))
-}
-
-/// A file with the project's C of this service, one piece of its text replaced.
-fn changed(service: &str, name: &str, from: &str, to: &str) -> PathBuf {
-    let text = fs::read_to_string(project(&format!("tests/c/{service}.c"))).unwrap();
-    assert!(text.contains(from), "{from:?} is not in {service}.c");
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.c"));
-    fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    fs::write(&file, text).unwrap();
     file
 }
 
 /// Of a C of this service alone, without what takes longest.
 fn judged(service: &'static str, name: &str, c: PathBuf) -> Comparison {
-    compare::compare(&settings(vec![(service, c)], name))
+    compare::compare(&settings(vec![file(service, &c)], name))
 }
 
 /// Of the project's C, with everything; made once.
@@ -454,37 +540,79 @@ fn calls_and_faults(side: &compare::Side) {
 
 #[test]
 fn a_good_c_of_somebody_else_is_good() {
-    let theirs = |service| (service, project(&format!("tests/compare/class/{service}.c")));
+    let theirs = |service| file(service, &project(&format!("tests/compare/class/{service}.c")));
     let comparison = compare::compare(&settings(vec![theirs("echo"), theirs("rot13")], "theirs"));
     assert_eq!(verdict::exit_status(&comparison), 0, "{}", comparison.summary());
     let html = page::html(&comparison);
     assert!(html.contains("is a guess") && html.contains("Without a mirror"), "{html}");
 }
 
-/// What a class writes: a name, a change of the project's C, and the verdict:
-/// exit status and word.
-const CLASS: &[(&str, &str, &str, &str, i32, &str)] = &[
-    ("no-reaping", "echo", "signal(SIGCHLD, sighandler);", "", 1, "zombie"),
-    ("leak", "rot13", "            close(conn_fd);\n", "            ;\n", 1, "descriptor"),
-    ("no-report", "echo", "printf(\"server received %d bytes\\n\", (int)n);", "", 1, "report"),
-    (
-        "no-newlines",
-        "echo",
-        "rio_writen(connfd, buf, n);",
-        "rio_writen(connfd, buf, n - 1);",
-        1,
-        "differs",
-    ),
-    ("no-semicolon", "echo", "rio_t rio;", "rio_t rio", 2, "does not compile"),
-    ("mute", "rot13", "send(fd, outbuf, outbuf_used, 0);", "", 1, "differs"),
-    (
-        "deaf",
-        "rot13",
-        "int rt2 = listen(listenfd, 1024);",
-        "for (;;) ;\n    int rt2 = 0;",
-        2,
-        "does not listen",
-    ),
+/// What a class writes: a name, changes of the project's C, and the verdict.
+struct Work {
+    name: &'static str,
+    service: &'static str,
+    changes: &'static [(&'static str, &'static str)],
+    status: i32,
+    words: &'static str,
+}
+
+const CLASS: &[Work] = &[
+    Work {
+        name: "no-reaping",
+        service: "echo",
+        changes: &[("signal(SIGCHLD, sighandler);", "")],
+        status: 1,
+        words: "zombie",
+    },
+    Work {
+        name: "leak",
+        service: "rot13",
+        changes: &[("            close(conn_fd);\n", "            ;\n")],
+        status: 1,
+        words: "descriptor",
+    },
+    Work {
+        name: "no-report",
+        service: "echo",
+        changes: &[("printf(\"server received %d bytes\\n\", (int)n);", "")],
+        status: 0,
+        words: "right, another service: report",
+    },
+    Work {
+        name: "no-newlines",
+        service: "echo",
+        changes: &[("rio_writen(connfd, buf, n);", "rio_writen(connfd, buf, n - 1);")],
+        status: 1,
+        words: "differs",
+    },
+    Work {
+        name: "no-semicolon",
+        service: "echo",
+        changes: &[("rio_t rio;", "rio_t rio")],
+        status: 2,
+        words: "does not compile: no-semicolon.c:99:5: error: expected",
+    },
+    Work {
+        name: "deaf",
+        service: "rot13",
+        changes: &[("int rt2 = listen(listenfd, 1024);", "for (;;) ;\n    int rt2 = 0;")],
+        status: 2,
+        words: "does not listen: it does not listen within 5 s",
+    },
+    Work {
+        name: "storm",
+        service: "echo",
+        changes: &[
+            ("error_(\"accept\");", "connfd = -1;"),
+            ("echo(connfd);", "if (connfd < 0) _exit(1); echo(connfd);"),
+            (
+                "if (close(connfd) < 0)\n            error_(\"close\");\n    }\n}",
+                "close(listenfd);\n}}",
+            ),
+        ],
+        status: 1,
+        words: "forks without end",
+    },
 ];
 
 /// More at once would only wait for the processors.
@@ -492,18 +620,6 @@ fn four_at_once<T: Sync>(items: &[T], test: impl Fn(&T) + Sync) {
     for four in items.chunks(4) {
         std::thread::scope(|scope| four.iter().for_each(|item| drop(scope.spawn(|| test(item)))));
     }
-}
-
-#[test]
-fn the_class_is_judged() {
-    four_at_once(CLASS, |&(name, service, from, to, status, words)| {
-        let comparison = judged(service, name, changed(service, name, from, to));
-        let summary = comparison.summary();
-        assert_eq!(verdict::exit_status(&comparison), status, "{name}: {summary}");
-        assert_eq!(verdict::words(&comparison.sides[0]), [words], "{name}: {summary}");
-        assert!(summary.lines().count() <= 24, "{summary}");
-        assert!(page::html(&comparison).contains(&format!("<b>{words}</b>")));
-    });
 }
 
 #[test]
@@ -518,26 +634,30 @@ fn a_c_that_is_nowhere_is_said_to_be() {
 fn what_differs_is_told() {
     let (from, to) =
         ("rio_writen(connfd, buf, n);", "buf[0] ^= 32;\n        rio_writen(connfd, buf, n);");
-    let comparison = judged("echo", "shout", changed("echo", "shout", from, to));
+    let comparison = judged("echo", "shout", changed("echo", "shout", &[(from, to)]));
     let summary = comparison.summary();
-    let told = "a line: at offset 0 the C sent 68, forkline 48";
+    let told = "a line: it answers “‹h›ello, world↵”, right is “‹H›ello, world↵”";
     assert!(summary.contains(told), "{summary}");
-    assert!(page::html(&comparison).contains(told));
+    let change = "change: send back what was received, all of it (shout.c:103: ";
+    assert!(summary.contains(change), "{summary}");
+    let html = page::html(&comparison);
+    assert!(html.contains("right is “<mark>H</mark>ello, world↵”"), "{html}");
 }
 
-/// A C whose functions have other names: they stand there without a mirror,
-/// and what forkline mirrors without its C.
+/// A C whose functions have other names: they stand beside those that do the same.
 #[test]
 fn a_c_with_other_names_is_shown_as_it_is() {
     let text = fs::read_to_string(project("tests/c/echo.c")).unwrap();
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("names.c");
-    fs::write(&file, text.replace("rio_writen(", "write_all(")).unwrap();
+    let text = text.replace("rio_writen(", "write_all(").replace("echo(", "talk(");
+    fs::write(&file, text + "\nint unused(void) { return 0; }\n").unwrap();
     let html = page::html(&judged("echo", "names", file));
-    assert!(html.contains("Without a mirror: <code>write_all</code>"));
-    assert!(
-        html.contains("has no <code>rio_writen</code>") && html.contains("id=\"echo-write_all\"")
-    );
-    assert!(html.contains("names.c"));
+    assert!(html.contains("Without a mirror: <code>unused</code>"));
+    for (theirs, ours) in [("write_all", "rio_writen"), ("talk", "echo")] {
+        let told = format!("<code>{theirs}</code> does what <code>{ours}</code> does in echo.c");
+        assert!(html.contains(&told), "{told}");
+    }
+    assert!(html.contains("<details class=pair open><summary><span><code>names.c:93 <b>talk</b>"));
 }
 
 /// Each exercise of the page: the change is made, and its check turns red.
@@ -548,7 +668,7 @@ fn every_exercise_turns_its_check_red() {
         let file = &compare::c_files()[usize::from(service == "rot13")];
         assert!(file.item(exercise.item).is_some(), "{}", exercise.item);
         let name = format!("exercise-{service}-{}", exercise.red);
-        let c = changed(service, &name, exercise.from, exercise.to);
+        let c = changed(service, &name, &[(exercise.from, exercise.to)]);
         let comparison = judged(service, &name, c);
         let red = exercise::red(&comparison.sides[0]);
         assert!(red.iter().any(|red| red == exercise.red), "{}: red is {red:?}", exercise.task);
@@ -560,37 +680,131 @@ fn every_exercise_turns_its_check_red() {
     }
 }
 
-/// Eight programs of all kinds: a row and a page for each.
+/// A row and a page for each program; one is a folder whose name has a space.
 #[test]
 fn a_class_is_graded() {
     PATIENT.store(true, Ordering::Relaxed);
     let (class, out) = (scratch("class"), scratch("grade"));
-    fs::create_dir_all(&*class).unwrap();
-    for &(name, service, from, to, ..) in CLASS {
-        fs::rename(
-            changed(service, &format!("graded-{name}"), from, to),
-            class.join(format!("{name}.c")),
-        )
-        .unwrap();
+    let folder = class.join("Ada B");
+    fs::create_dir_all(folder.join("deeper")).unwrap();
+    for work in CLASS {
+        let name = format!("graded-{}", work.name);
+        let to = class.join(format!("{}.c", work.name));
+        fs::rename(changed(work.service, &name, work.changes), to).unwrap();
     }
-    fs::copy(project("tests/compare/class/rot13.c"), class.join("good.c")).unwrap();
-    assert_eq!(grade::grade(&class, &out, 30 * grade::LATE, "cc", "-O2"), 0);
+    for (name, to) in
+        [("server.c", "server.c"), ("rio.c", "deeper/rio.c"), ("rio.h", "deeper/rio.h")]
+    {
+        fs::copy(project("tests/compare/class/rio_style").join(name), folder.join(to)).unwrap();
+    }
+    fs::write(folder.join("client.c"), "int main(void) { return connect(0, 0, 0); }").unwrap();
+    let rules = Rules { tools: tools(), strict: false, late: 30 * grade::LATE, faults: false };
+    assert_eq!(grade::grade(&class, &out, &rules), 0);
     let csv = fs::read_to_string(out.join("grade.csv")).unwrap();
     let rows: Vec<&str> = csv.lines().collect();
     assert_eq!(rows.len(), 1 + 8, "{csv}");
-    assert!(rows[1].starts_with("\"deaf\",rot13,2,"), "{csv}");
-    let of = |name: &str| rows.iter().find(|row| row.starts_with(&format!("\"{name}\""))).unwrap();
-    assert!(of("good").contains(",0,\"good\",\"ok\",\"ok\""), "{csv}");
-    for &(name, .., status, words) in CLASS {
-        assert!(
-            of(name).contains(&format!("13,{status},"))
-                || of(name).contains(&format!("echo,{status},")),
-            "{csv}"
-        );
-        assert!(of(name).contains(words), "{csv}");
-        assert!(out.join(name).join("index.html").is_file());
+    assert!(rows[1].starts_with("\"Ada B\",echo,0,\"good\",\"ok\",\"ok\""), "{csv}");
+    for Work { name, service, status, words, .. } in CLASS {
+        let begin = format!("\"{name}\",{service},{status},\"{words}");
+        assert!(rows.iter().any(|row| row.starts_with(&begin)), "{begin} is not in\n{csv}");
+        let html = fs::read_to_string(out.join(name).join("index.html")).unwrap();
+        let word = words.split(':').next().unwrap();
+        assert!(*status == 0 || html.contains(&format!("<b>{word}</b>")), "{name}");
     }
-    assert_eq!(grade::grade(Path::new("/nowhere"), &out, grade::LATE, "cc", ""), 1);
+    assert_eq!(grade::grade(Path::new("/nowhere"), &out, &rules), 1);
+}
+
+/// The first comment of a C in tests/compare/class says what is right.
+fn right_words(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().next().unwrap();
+    let right = line.split("right: ").nth(1).unwrap_or_else(|| panic!("{}", file.display()));
+    right.split(". ").next().unwrap().to_owned()
+}
+
+/// How people call it, and what makes no process for each client: as each says itself.
+#[test]
+fn programs_of_other_kinds_are_judged() {
+    let some = [
+        ("asks_for_port", "./asks_for_port, and 24117 on standard input"),
+        ("host_and_port", "./host_and_port 127.0.0.1 24117"),
+        ("select", "./select 24117"),
+        ("prefork", "./prefork 24117"),
+        ("double_fork", "./double_fork 24117"),
+        ("after_accept", "./after_accept 24117"),
+        ("waits_for_child", "./waits_for_child 24117"),
+    ];
+    four_at_once(&some, |(name, called)| {
+        let c = project(&format!("tests/compare/class/{name}.c"));
+        let right = right_words(&c);
+        let comparison = judged("echo", name, c);
+        let (side, summary) = (&comparison.sides[0], comparison.summary());
+        assert_eq!(verdict::in_words(side), right, "{summary}");
+        assert!(!root_here() || side.called == *called, "{}", side.called);
+        let lessons: Vec<&str> =
+            side.lessons.iter().flatten().map(|check| check.lesson.id).collect();
+        let expected = match right.as_str() {
+            "process" => "process descriptors end again",
+            _ => "process zombies moment descriptors child parent end silent death again",
+        };
+        assert_eq!(lessons.join(" "), expected, "{summary}");
+        assert!(page::html(&comparison).contains("called as: "), "{summary}");
+    });
+}
+
+/// Whether the programs have a network of their own, so that their port is known.
+fn root_here() -> bool {
+    std::thread::spawn(own_network).join().unwrap()
+}
+
+/// A daemon is judged, and ends with its judgement; a storm of processes too.
+#[test]
+fn what_a_c_starts_ends_with_its_judgement() {
+    let changes = [
+        ("#include <unistd.h>", "#include <unistd.h>\n#include <sys/prctl.h>"),
+        (
+            "signal(SIGCHLD, sighandler);",
+            "if (fork() > 0) return 0; setsid(); if (fork() > 0) return 0;\n\
+             prctl(PR_SET_NAME, \"compared-daemon\"); signal(SIGCHLD, sighandler);",
+        ),
+    ];
+    let daemon = changed("echo", "daemon", &changes);
+    let comparison = judged("echo", "daemon", daemon);
+    assert_eq!(verdict::in_words(&comparison.sides[0]), "good", "{}", comparison.summary());
+    let left = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "compared-daemon\n")
+    });
+    assert_eq!(left.count(), 0);
+}
+
+/// The same class twice: the same table but for the times, and each program as its
+/// first comment says.
+#[test]
+#[ignore = "`make class` runs it: ten minutes"]
+fn the_class_is_judged_twice() {
+    let class = project("tests/compare/class");
+    let out = compare::target().join("class");
+    let rules = || Rules {
+        tools: tools(),
+        strict: false,
+        late: Patience(grade::LATE).time(),
+        faults: true,
+    };
+    let table = || {
+        let _ = fs::remove_dir_all(&out);
+        assert_eq!(grade::grade(&class, &out, &rules()), 0);
+        let csv = fs::read_to_string(out.join("grade.csv")).unwrap();
+        let rows = csv.lines().map(|row| row.rsplit_once(',').unwrap().0.to_owned());
+        rows.collect::<Vec<_>>()
+    };
+    let first = table();
+    for program in submission::class(&class) {
+        let right = right_words(&program.files[0]);
+        let begins = |row: &&String| row.starts_with(&format!("\"{}\",", program.name));
+        let row = first.iter().find(begins).unwrap();
+        assert!(row.contains(&format!(",\"{right}")), "{right} is right, and not\n{row}");
+    }
+    assert_eq!(first, table());
 }
 
 // ---------------------------------------------------------------- the page
@@ -748,7 +962,7 @@ fn the_page_in_chromium() {
     browser.open(&format!("file://{}", file.display()));
     let height = browser.ask("document.documentElement.scrollHeight").as_u64().unwrap();
     println!("the page is {height} pixels tall");
-    assert!(height <= 9000, "the page is {height} pixels tall");
+    assert!(height <= 9200, "the page is {height} pixels tall");
     assert_eq!(browser.ask("document.querySelector('main h2').textContent"), "Verdict");
     for width in [400, 1400] {
         for scheme in ["light", "dark"] {
@@ -809,12 +1023,11 @@ fn contents_stay_in_view(browser: &mut Browser) {
 /// a function's first line level with that of its mirror of the same name.
 fn every_pair_stands_there(browser: &mut Browser, comparison: &Comparison) {
     let mut shown = BTreeSet::new();
-    let sides =
-        comparison.sides.iter().map(|side| (side.service, &side.pairs, side.file.as_ref().ok()));
-    for (prefix, pairs, c) in sides.chain([("rust", &comparison.rust_alone, None)]) {
+    let sides = comparison.sides.iter().map(|side| (side.service, &side.pairs, side.source()));
+    for (prefix, pairs, c) in sides.chain([("rust", &comparison.rust_alone, &[][..])]) {
         for pair in pairs {
             let id = page::id(pair, prefix);
-            let c_items = pair.c.iter().map(|name| ("c", c.unwrap(), name));
+            let c_items = pair.c.iter().map(|name| ("c", &c[0], name));
             let rust_items = pair.rust.iter().map(|(file, name)| {
                 ("rust", comparison.rust.iter().find(|f| f.name == *file).unwrap(), name)
             });
@@ -828,7 +1041,7 @@ fn every_pair_stands_there(browser: &mut Browser, comparison: &Comparison) {
                 shown.insert((file.name.clone(), name.clone()));
             }
             let same = |name: &&String| pair.rust.iter().find(|(_, rust)| rust == *name);
-            if let (Some(name), Some(c)) = (pair.c.first(), c)
+            if let (Some(name), Some(c)) = (pair.c.first(), c.first())
                 && let Some((file, _)) = same(&name)
                 && c.text.lines().any(|line| line.contains(&format!(" {name}(")))
             {

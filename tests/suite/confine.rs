@@ -114,7 +114,7 @@ mod filter {
         [fd, level as u64, name as u64, 0, len, 0]
     }
     const NOWAIT: u64 = RWF_NOWAIT as u64;
-    const COARSE: u64 = CLOCK_MONOTONIC_COARSE as u64;
+    const CLOCK: u64 = CLOCK_MONOTONIC as u64;
 
     /// Calls that an attacker would want, with arguments as they would be.
     const FATAL: &[(&str, c_long, [u64; 6])] = &[
@@ -222,7 +222,7 @@ mod filter {
         ("close", SYS_close, [999, 0, 0, 0, 0, 0], -EBADF),
         ("wait4", SYS_wait4, [u64::MAX, 0, 0, 0, 0, 0], -ECHILD),
         ("sigaltstack", SYS_sigaltstack, [1, 0, 0, 0, 0, 0], -EFAULT),
-        ("clock_gettime", SYS_clock_gettime, [COARSE, 1, 0, 0, 0, 0], -EFAULT),
+        ("clock_gettime", SYS_clock_gettime, [CLOCK, 1, 0, 0, 0, 0], -EFAULT),
         ("ppoll", SYS_ppoll, [0, 0, 1, 0, 0, 0], -EFAULT),
         ("pwritev2", SYS_pwritev2, [999, 0, 0, u64::MAX, 0, NOWAIT], -EBADF),
         ("SO_LINGER", SYS_setsockopt, option(999, SOL_SOCKET, SO_LINGER, 8), -EBADF),

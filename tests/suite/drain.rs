@@ -79,7 +79,6 @@ fn a_signal_that_comes_twice_at_once_is_one() {
         kill(child as i32, libc::SIGCONT);
         assert_eq!(receive_all(&client), (b"half".to_vec(), End::Closed));
         assert!(server.wait().success());
-        wait_for("its output ends", || server.stderr.ended());
         assert!(!server.stderr.text().contains(": reset "), "{}", server.stderr.text());
     }
 }
@@ -272,4 +271,15 @@ fn clients_that_come_meanwhile_are_answered_or_refused() {
     };
     let answered = (0..20).find_map(|_| round());
     assert!(answered.expect("a machine that is not too busy"));
+}
+
+/// The moment in which it still accepts ends.
+#[test]
+fn without_clients_it_ends_soon() {
+    let mut server = Server::start(&["-g", FOREVER, "echo", "0"]);
+    let begin = Instant::now();
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
+    let time = begin.elapsed();
+    assert!(time >= Duration::from_millis(200) && time.as_secs() < 5, "{time:?}");
 }

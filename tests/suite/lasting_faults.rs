@@ -54,14 +54,14 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "pwritev2", PWRITEV2, &[1]),
     ("start, no pwritev2", start, "ppoll", PPOLL, &[1]),
     ("start, no pwritev2", start, "write", WRITE, &[1]),
-    ("parent", parent, "rt_sigprocmask", SIGPROCMASK, &[2, 100]),
-    ("parent", parent, "accept", ACCEPT, ALWAYS),
-    ("parent", parent, "clone", CLONE, ALWAYS),
-    ("parent", parent, "close", CLOSE, ALWAYS),
-    ("parent", parent, "wait4", WAIT4, ALWAYS),
-    ("parent, verbose", parent_verbose, "pwritev2", PWRITEV2, ALWAYS),
-    ("parent, no pwritev2", parent_verbose, "ppoll", PPOLL, ALWAYS),
-    ("parent, no pwritev2", parent_verbose, "write", WRITE, ALWAYS),
+    ("parent", connections, "rt_sigprocmask", SIGPROCMASK, &[2, 100]),
+    ("parent", connections, "accept", ACCEPT, ALWAYS),
+    ("parent", connections, "clone", CLONE, ALWAYS),
+    ("parent", connections, "close", CLOSE, ALWAYS),
+    ("parent", connections, "wait4", WAIT4, ALWAYS),
+    ("parent, verbose", connections, "pwritev2", PWRITEV2, ALWAYS),
+    ("parent, no pwritev2", connections, "ppoll", PPOLL, ALWAYS),
+    ("parent, no pwritev2", connections, "write", WRITE, ALWAYS),
     ("parent, at the cap", parent_at_the_cap, "ppoll", PPOLL, ALWAYS),
     ("parent, at the cap", parent_at_the_cap, "wait4", WAIT4, ALWAYS),
     ("parent, in want", parent_in_want, "clock_gettime", CLOCK_GETTIME, ALWAYS),
@@ -77,9 +77,9 @@ const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("child, told to end", child_with_taker, "getsockopt", GETSOCKOPT, &[1, 2]),
     ("child, told to end", child_with_taker, "setsockopt", SETSOCKOPT, &[1, 2]),
     ("child, told to end", child_with_taker, "ppoll", PPOLL, ALWAYS),
-    ("new child, and parent", new_child, "sigaltstack", SIGALTSTACK, &[1]),
-    ("new child, and parent", new_child, "setsockopt", SETSOCKOPT, &[1, 2]),
-    ("new child, and parent", new_child, "close", CLOSE, &[1]),
+    ("new child, and parent", connections, "sigaltstack", SIGALTSTACK, &[1]),
+    ("new child, and parent", connections, "setsockopt", SETSOCKOPT, &[1, 2]),
+    ("new child, and parent", connections, "close", CLOSE, &[1]),
     ("drain", drain, "kill", KILL, ALWAYS),
     ("drain", drain, "ppoll", PPOLL, &[1]),
     ("drain", drain, "wait4", WAIT4, &[1, 2]),
@@ -226,7 +226,7 @@ const PAIRS: &[(&str, Scene, Fault, &str, &str)] = &[
     // time: while it fails, nobody is forked.
     (
         "neither memory nor descriptors",
-        parent,
+        connections,
         lasts("clone", "ENOMEM", 1),
         "-e inject=accept:error=EMFILE:when=2+2",
         "ends with status 0; fault call=accept; fault call=fork",
@@ -234,7 +234,7 @@ const PAIRS: &[(&str, Scene, Fault, &str, &str)] = &[
     // The same with the limit on processes, reached by zombies that a wait has missed.
     (
         "fork fails, and a wait",
-        parent,
+        connections,
         lasts("clone", "EAGAIN", 2),
         "-e inject=wait4:error=EINTR:when=1",
         "ends with status 0; fault call=fork",
@@ -242,7 +242,7 @@ const PAIRS: &[(&str, Scene, Fault, &str, &str)] = &[
     // A full disk or a reader that is gone says nothing about descriptors, so they meet.
     (
         "accept fails, and what tells it",
-        parent,
+        connections,
         lasts("accept", "EMFILE", 1),
         "-e inject=pwritev2:error=EAGAIN -e inject=write:error=EIO",
         "ends with status 0",
@@ -551,22 +551,14 @@ fn start(row: &Row) -> Lasting {
     Lasting { server, clients: vec![], strace: None, _kept: Some(Box::new(log)) }
 }
 
-/// Connections, one after the other.
-fn parent(row: &Row) -> Lasting {
-    connections(&["-q", "-g", grace(row), "echo", "0"], row)
-}
-
-fn parent_verbose(row: &Row) -> Lasting {
-    connections(&["-v", "-g", grace(row), "echo", "0"], row)
-}
-
-/// Children from their first instruction on, and the parent.
-fn new_child(row: &Row) -> Lasting {
-    connections(&["-t", "60", "-g", grace(row), "echo", "0"], row)
-}
-
-fn connections(args: &[&str], row: &Row) -> Lasting {
-    let server = Server::start(args);
+/// Connections, one after the other. strace follows the children if it is about them.
+fn connections(row: &Row) -> Lasting {
+    let more: &[&str] = match row.name {
+        "parent, verbose" | "parent, no pwritev2" => &["-v"],
+        "new child, and parent" => &["-t", "60"],
+        _ => &["-q"],
+    };
+    let server = Server::start(&[more, &["-g", grace(row), "echo", "0"]].concat());
     let strace = attach(server.pid, row);
     strace.until_injected(|| {
         let client = ask(&server);

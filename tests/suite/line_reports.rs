@@ -241,10 +241,8 @@ fn no_write_tears_a_line() {
         return;
     }
     let log = scratch("strace");
-    let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-qq", "-s", "9999", "-e", "trace=write,writev", "-e", "signal=none"]);
-    strace.arg("-o").arg(&*log).arg(env!("CARGO_BIN_EXE_forkline")).args(["echo", "0"]);
-    let server = Server::spawn(strace.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let options = "-D -s 9999 -e trace=write,writev -e signal=none";
+    let server = Server::spawn(&mut traced(&log, options, &["echo", "0"]));
     let bytes = [b"\n".repeat(5000), b"123456789\n".repeat(5000), vec![b'x'; 50_000]].concat();
     assert_eq!(exchange(server.connect(), &bytes), bytes);
     server.wait_for_children(0);
@@ -289,7 +287,8 @@ fn stdout_that_fails_does_not_hurt() {
     }
 }
 
-/// A report that does not fit into the file is an error, and not SIGXFSZ.
+/// What does not fit into the file, a report or a message, is an error and not SIGXFSZ,
+/// which ends a program that does not ignore it.
 #[test]
 fn a_limit_on_the_size_of_files_does_not_hurt() {
     let file = unnamed_file(OpenOptions::new().write(true));
@@ -298,6 +297,15 @@ fn a_limit_on_the_size_of_files_does_not_hurt() {
     serves(&server);
     assert_eq!(content(&file).len(), 48);
     assert_eq!(server.other_messages(), [""; 0]);
+
+    let file = unnamed_file(OpenOptions::new().write(true));
+    let mut command = forkline(&["-v", "-q", "echo", "0"]);
+    let mut server = Server::spawn(command.stderr(file.try_clone().unwrap()));
+    set_limit(server.pid, libc::RLIMIT_FSIZE, 100);
+    serves(&server);
+    assert_eq!(content(&file).len(), 100);
+    server.signal(libc::SIGTERM);
+    assert!(server.wait().success());
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn with_ipv6_disabled_it_answers_over_ipv4() {
 
 /// Somebody has the port on IPv6 only: half a service, and one line says so.
 #[test]
-fn a_port_that_istaken_on_ipv6_is_named() {
+fn a_port_that_is_taken_on_ipv6_is_named() {
     if !ipv6() {
         return;
     }

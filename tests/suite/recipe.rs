@@ -96,14 +96,7 @@ fn the_recipe_for_a_service_makes_one_that_passes_the_tests() {
     let index = "#[path = \"../common/mod.rs\"]\nmod common;\n".to_owned();
     texts.insert("tests/suite/main.rs".into(), index + &modules.collect::<String>());
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipe");
-    for (file, text) in &texts {
-        let file = copy.join(file);
-        // Cargo builds what is newer.
-        if fs::read_to_string(&file).ok().as_ref() != Some(text) {
-            fs::create_dir_all(file.parent().unwrap()).expect("a directory");
-            fs::write(&file, text).expect("write");
-        }
-    }
+    texts.iter().for_each(|(file, text)| write_if_changed(&copy.join(file), text));
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args([
         "test",

@@ -1,4 +1,4 @@
-/* A good echo server, written apart from this project's: other names, other
+/* right: good. An echo server, written apart from this project's: other names, other
    calls, a standard stream for each direction. */
 #include <arpa/inet.h>
 #include <errno.h>

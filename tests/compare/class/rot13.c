@@ -1,4 +1,4 @@
-/* A good rot13 server, written apart from this project's: a port of its own, a
+/* right: good. A rot13 server, written apart from this project's: a port of its own, a
    table for the letters, whole blocks. */
 #include <netinet/in.h>
 #include <signal.h>

@@ -44,19 +44,27 @@ fn first_user() -> u32 {
     FIRST_USER + std::process::id() % 50_000 * USERS
 }
 
-/// What users of ours have left where everybody may write.
+/// What users of ours have left where everybody may write, and the room of a run that
+/// was killed.
 #[allow(dead_code)] // the tests leave none
 pub fn remove_left_files() {
     use std::os::unix::fs::MetadataExt;
     let users = first_user()..first_user() + USERS;
     for directory in ["/tmp", "/var/tmp", "/dev/shm"] {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            if entry.metadata().is_ok_and(|file| users.contains(&file.uid())) {
+            let is_theirs = entry.metadata().is_ok_and(|file| users.contains(&file.uid()));
+            if is_theirs || is_abandoned(&entry.file_name().to_string_lossy()) {
                 let path = entry.path();
                 let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
             }
         }
     }
+}
+
+/// Whether it is the name of a room whose process is no more.
+fn is_abandoned(name: &str) -> bool {
+    let process = name.strip_prefix(ROOM).and_then(|rest| rest.split('-').next());
+    process.is_some_and(|pid| pid.parse().is_ok_and(|pid| state(pid) == '-'))
 }
 
 /// Lets a process that is not root make namespaces, if that is permitted. It must
@@ -332,6 +340,9 @@ fn descendants(pid: u32) -> Vec<u32> {
 
 // ---------------------------------------------------------------- files
 
+/// How the name of a room begins, before the process and a number.
+const ROOM: &str = "forkline-compare-";
+
 /// A directory for a program and what it writes, where its user may come. It is
 /// removed in the end.
 pub struct Room(PathBuf);
@@ -342,7 +353,7 @@ impl Room {
         // A user of its own may not come below our home.
         let parent = if new_user().is_some() { std::env::temp_dir() } else { beside.into() };
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("forkline-compare-{}-{n}", std::process::id()));
+        let path = parent.join(format!("{ROOM}{}-{n}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a directory for the program");
         open_to_all(&path);

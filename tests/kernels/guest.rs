@@ -6,8 +6,6 @@ mod common;
 
 #[path = "../suite/activation.rs"]
 mod activation;
-#[path = "../suite/answers.rs"]
-mod answers;
 #[path = "../suite/bare_system.rs"]
 mod bare_system;
 #[path = "../suite/child_memory.rs"]

@@ -139,9 +139,11 @@ fn option(name: &[u8], value: Option<&'static [u8]>, args: &mut Strings) -> bool
         b'u' => {
             let (uid, gid) = split_once(value, b':');
             let most = NOBODY - 1;
-            let id = |id| number(id, most).unwrap_or_else(|| typed_number(name, value, 0, most));
-            UID.set(id(uid));
-            GID.set(id(gid.unwrap_or(uid)));
+            match (number(uid, most), number(gid.unwrap_or(uid), most)) {
+                (Some(uid), Some(gid)) => (UID.set(uid), GID.set(gid)),
+                // It is no number, either: the program ends.
+                _ => (UID.set(typed_number(name, value, 0, most)), ()),
+            };
         }
         b'q' => QUIET.set(true),
         b'v' => VERBOSE.set(true),

@@ -88,7 +88,7 @@ const USER: &str = "start, as a user";
 const CALLS: &[(&str, Scene, &str, &str, &[u32])] = &[
     ("start", start, "rt_sigprocmask", SIGPROCMASK, &[1]),
     ("start", start, "sigaltstack", SIGALTSTACK, &[1]),
-    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7, 8]),
+    ("start", start, "rt_sigaction", SIGACTION, &[1, 2, 3, 4, 5, 6, 7, 8, 9]),
     ("start", start, "socket", SOCKET, &[1]),
     ("start", start, "setsockopt", SETSOCKOPT, &[1, 2, 3, 4, 5, 6, 7, 8]),
     ("start", start, "getsockopt", GETSOCKOPT, &[1]),

@@ -135,6 +135,7 @@ pub fn is_over(is_full: bool) -> bool {
 pub fn drain(listenfd: Fd) -> ! {
     // Unless it is closed already.
     sys::close(listenfd);
+    reap::DRAINING.set(true);
     loop {
         let stage = STAGE.get();
         let seconds = if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };

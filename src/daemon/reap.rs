@@ -20,6 +20,9 @@ const PACE: u64 = 61;
 /// runs after which all are asked.
 static ROUND: Global<u32> = Global::new(0);
 
+/// Whether the server ends: then most children end, and to ask for any is quicker.
+pub static DRAINING: Global<bool> = Global::new(false);
+
 /// waitpid(2) with WNOHANG, for any child: its pid, or 0 if no other is known to have
 /// ended.
 ///
@@ -27,7 +30,7 @@ static ROUND: Global<u32> = Global::new(0);
 /// time 4, and so on: half a child more on average when their number doubles.
 pub fn waitpid() -> i32 {
     let n = children::count();
-    if n > FEW && children::has_place() {
+    if n > FEW && children::has_place() && !DRAINING.get() {
         let round = ROUND.get() + 1;
         for pid in children::pids().rev().take(1 << round.trailing_zeros()) {
             reap(Some(pid));

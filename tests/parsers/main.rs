@@ -674,6 +674,7 @@ fn a_server_has_the_settings_of_its_command_line() {
         for (n, (places, number)) in places.iter_mut().zip(&settings.numbers).enumerate() {
             // The group has no value without a user.
             if n != GID || settings.numbers[UID] != u32::MAX {
+                let number = if n == IDLE { 1000 * number } else { *number };
                 let value = &number.to_ne_bytes()[..if n < FLAGS { 4 } else { 1 }];
                 places.retain(|&at| data[at..].starts_with(value));
             }
@@ -682,7 +683,9 @@ fn a_server_has_the_settings_of_its_command_line() {
     }
 }
 
-/// Which of the numbers are user and group, and the first that is a flag: a byte.
+/// Which of the numbers are the idle limit, which the server has in milliseconds, user and
+/// group, and the first that is a flag: a byte.
+const IDLE: usize = 3;
 const UID: usize = 4;
 const GID: usize = 5;
 const FLAGS: usize = 6;

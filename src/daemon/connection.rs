@@ -19,9 +19,9 @@ static CONNFD: Global<i32> = Global::new(0);
 /// Why the child is to end when its client is silent: EINTR for a signal, EAGAIN for the
 /// idle limit. 0 if it is not to.
 static REASON: Global<c_int> = Global::new(0);
-/// The bytes that the client had acknowledged when `look` last found more to acknowledge,
-/// and how many milliseconds it has acknowledged no more.
-static STALL: Global<(u32, u32)> = Global::new((0, 0));
+/// The bytes that the client had acknowledged when `look` last found that they have become
+/// more, and when that was, in milliseconds.
+static PROGRESS: Global<(u32, u64)> = Global::new((0, 0));
 
 /// Stores the connection for the child that is forked next. The parent does it, so a
 /// signal never finds a child without its connection.
@@ -68,14 +68,14 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         // A signal or the idle limit ended the call, and no errno tells which. The next
         // look compares with what the client has acknowledged so far.
         Ok(n) if n < buf.len() => {
-            look(fd, 0);
+            look(fd);
             n
         }
         Ok(n) => n,
         Err(e) => {
             // If no byte counts as acknowledged, TCP_INFO is missing, and nothing shows
             // whether the client takes its answers.
-            if is_timeout(e) && look(fd, IDLE.get()).acknowledged == 0 {
+            if is_timeout(e) && look(fd).acknowledged == 0 {
                 reset(e);
             }
             0
@@ -88,7 +88,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 fn is_over(fd: Fd, e: Errno) -> bool {
     let is_to_end = REASON.get() != 0;
     let is_over = is_timeout(e) && {
-        let info = look(fd, if is_to_end { PATIENCE } else { IDLE.get() });
+        let info = look(fd);
         !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
@@ -121,14 +121,15 @@ fn set_timeout(option: c_int, milliseconds: u32) {
     }
 }
 
-/// Looks at the connection after a wait of so many milliseconds. If the client has answers
-/// to acknowledge, and has not done so for the idle limit, the child ends here.
-fn look(connfd: Fd, waited: u32) -> TcpInfo {
-    let (info, (acknowledged, stalled)) = (sys::tcp_info(connfd), STALL.get());
+/// Looks at the connection. If the client has answers to acknowledge, and has not done so
+/// for the idle limit, the child ends here.
+fn look(connfd: Fd) -> TcpInfo {
+    let (info, (acknowledged, time)) = (sys::tcp_info(connfd), PROGRESS.get());
     if info.has_more {
-        let stalled = if info.acknowledged == acknowledged { stalled + waited } else { 0 };
-        STALL.set((info.acknowledged, stalled));
-        if IDLE.get() > 0 && stalled >= IDLE.get() {
+        let now = sys::milliseconds();
+        if info.acknowledged != acknowledged || time == 0 {
+            PROGRESS.set((info.acknowledged, now));
+        } else if IDLE.get() > 0 && now - time >= IDLE.get().into() {
             reset(Errno::AGAIN);
         }
     }
@@ -159,7 +160,7 @@ pub fn close(fd: Fd) {
 fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
-    while look(connfd, wait).has_more {
+    while look(connfd).has_more {
         if sys::poll_out(connfd, wait) {
             sys::pause(CHILD_BLOCKS, wait);
         }

@@ -138,12 +138,9 @@ pub fn drain(listenfd: Fd) -> ! {
     reap::DRAINING.set(true);
     loop {
         let stage = STAGE.get();
-        let seconds = if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
-        while STAGE.get() == stage && children::count() > 0 {
-            let left = (seconds * 1000).saturating_sub(elapsed()) + 1;
-            if sys::pause(NOTHING, left) == 0 {
-                break;
-            }
+        let time = 1000 * if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
+        while STAGE.get() == stage && children::count() > 0 && elapsed() <= time {
+            sys::pause(NOTHING, time.saturating_sub(elapsed()) + 1);
         }
         // If the handler's wait for a child failed, no other SIGCHLD comes for it.
         while reap::waitpid() > 0 {}

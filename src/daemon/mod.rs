@@ -89,14 +89,15 @@ pub fn accept(listenfd: Fd) -> Fd {
 /// connection before its child is gone, so this waits a moment for that; but not for each
 /// of many clients that are refused.
 fn may_serve() -> bool {
-    let mut left = MOMENT;
+    let begin = sys::milliseconds();
     while !children::may_have_one_more() {
-        if left == 0 || !log::may_log(log::Kind::Refuse) {
+        let time = sys::milliseconds().wrapping_sub(begin);
+        if time >= MOMENT.into() || !log::may_log(log::Kind::Refuse) {
             return false;
         }
         reap::reap_all(0);
         if !children::may_have_one_more() {
-            left = sys::pause(end::NOTHING, left);
+            sys::pause(end::NOTHING, MOMENT);
         }
     }
     true

@@ -45,14 +45,13 @@ pub fn sigmask(blocked: u64) {
 }
 
 /// Waits with only these signals blocked until a signal comes, at most for so many
-/// milliseconds. Returns how many of these are left (ppoll(2)).
-pub fn pause(blocked: u64, milliseconds: u32) -> u32 {
+/// milliseconds (ppoll(2)).
+pub fn pause(blocked: u64, milliseconds: u32) {
     let mut time = timespec(milliseconds);
     let (time_at, set) = (&raw mut time as usize, &raw const blocked as usize);
     // SAFETY: the kernel reads no descriptor and the set, whose size is given
     // last. It writes the time that is left.
     unsafe { syscall(libc::SYS_ppoll, [0, 0, time_at, set, SIGSET]) };
-    time.tv_sec as u32 * 1000 + time.tv_nsec as u32 / 1_000_000
 }
 
 /// This time as the kernel has it.

@@ -54,7 +54,15 @@ pub const BROKEN: &[Broken] = &[
     // The newest of many children are asked, and nobody asks the others.
     Broken {
         name: "asks only the newest of many children",
-        changes: &[("daemon/reap.rs", "    ask(usize::MAX);\n    while reap(None) > 0 {}\n", "")],
+        changes: &[(
+            "daemon/reap.rs",
+            "    for pid in children::pids().rev() {
+        reap(Some(pid));
+    }
+    while reap(None) > 0 {}
+",
+            "",
+        )],
         tried: Tried::Many(&[Event::Child]),
     },
     // A signal to a child that does not know its connection yet is lost.

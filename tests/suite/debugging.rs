@@ -17,7 +17,8 @@ fn ldd_finds_no_libraries_and_does_not_crash() {
     assert!(right.contains(&said.trim()), "{said:?}");
 }
 
-/// With what `cargo build` leaves out: the names and the lines of the source.
+/// With what `cargo build` leaves out: the names and lines of the source, and the frame
+/// pointers by which gdb finds the callers.
 #[test]
 fn gdb_shows_where_parent_and_child_are() {
     if emulated() || !tool("gdb") {
@@ -27,6 +28,7 @@ fn gdb_shows_where_parent_and_child_are() {
     let mut cargo = Command::new(env::var("CARGO").unwrap_or("cargo".into()));
     cargo.args(["build", "--release", "--locked", "--target-dir"]).arg(&directory);
     cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none").env("CARGO_PROFILE_RELEASE_DEBUG", "true");
+    cargo.env("RUSTFLAGS", "-C force-frame-pointers=yes");
     succeeds(&mut cargo);
     let mut command = Command::new(directory.join("release/forkline"));
     let server = Server::spawn(piped(command.args(["echo", "0"])));

@@ -89,10 +89,11 @@ pub fn accept(listenfd: Fd) -> Fd {
 /// connection before its child is gone, so this waits a moment for that; but not for each
 /// of many clients that are refused.
 fn may_serve() -> bool {
-    let begin = sys::milliseconds();
+    let mut begin = 0;
     while !children::may_have_one_more() {
-        let time = sys::milliseconds().wrapping_sub(begin);
-        if time >= MOMENT.into() || !log::may_log(log::Kind::Refuse) {
+        let now = sys::milliseconds();
+        begin = if begin == 0 { now } else { begin };
+        if now - begin >= MOMENT.into() || !log::may_log(log::Kind::Refuse) {
             return false;
         }
         reap::reap_all(0);

@@ -139,8 +139,11 @@ pub fn drain(listenfd: Fd) -> ! {
     loop {
         let stage = STAGE.get();
         let time = 1000 * if stage == Stage::Drain { GRACE_SECONDS.get() } else { 1 };
-        while STAGE.get() == stage && children::count() > 0 && elapsed() <= time {
+        while STAGE.get() == stage && children::count() > 0 {
             sys::pause(NOTHING, time.saturating_sub(elapsed()) + 1);
+            if elapsed() > time {
+                break;
+            }
         }
         // If the handler's wait for a child failed, no other SIGCHLD comes for it.
         while reap::waitpid() > 0 {}

@@ -161,10 +161,11 @@ fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
     while look(connfd).has_more {
-        if sys::poll_out(connfd, wait) {
+        // A reset ends this wait, too.
+        if sys::poll_out(connfd, 1000) {
             sys::pause(CHILD_BLOCKS, wait);
+            wait = 640.min(2 * wait);
         }
-        wait = 640.min(2 * wait);
     }
 }
 

@@ -148,12 +148,20 @@ fn a_client_that_has_half_closed_is_waited_for() {
 }
 
 /// Clients that read nothing, of which some have ended their side: their children wait,
-/// and do not look all the time. With a reset a client is gone at once.
+/// and do not look all the time. With a reset a client is gone at once, however long its
+/// child has waited.
 #[test]
 fn a_drain_does_not_poll() {
     if emulated() {
         return;
     }
+    // A busy machine may be late.
+    let is_soon = |_| drain_of_clients_that_do_not_read() < Duration::from_millis(200);
+    assert!((0..10).any(is_soon), "children look too seldom");
+}
+
+/// Gives the time from the clients' resets to the end of the server.
+fn drain_of_clients_that_do_not_read() -> Duration {
     let mut server = Server::start(&["-q", "-g", FOREVER, "echo", "0"]);
     let clients = [(); 4].map(|()| client_with_much_to_take(&server).0);
     let children = server.wait_for_children(4);
@@ -171,8 +179,10 @@ fn a_drain_does_not_poll() {
     let after: Vec<u64> = children.iter().map(waits).collect();
     let most = before.iter().zip(&after).map(|(before, after)| after - before).max().unwrap();
     assert!(most <= 4 * seconds, "{most} looks in {seconds} seconds");
+    let begin = Instant::now();
     clients.into_iter().for_each(reset);
     assert!(server.wait().success());
+    begin.elapsed()
 }
 
 // ---------------------------------------------------------------- signals

@@ -68,14 +68,14 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
         // A signal or the idle limit ended the call, and no errno tells which. The next
         // look compares with what the client has acknowledged so far.
         Ok(n) if n < buf.len() => {
-            look(fd);
+            look(fd, false);
             n
         }
         Ok(n) => n,
         Err(e) => {
             // If no byte counts as acknowledged, TCP_INFO is missing, and nothing shows
             // whether the client takes its answers.
-            if is_timeout(e) && look(fd).acknowledged == 0 {
+            if is_timeout(e) && look(fd, true).acknowledged == 0 {
                 reset(e);
             }
             0
@@ -88,7 +88,7 @@ pub fn send(fd: Fd, buf: &[u8]) -> usize {
 fn is_over(fd: Fd, e: Errno) -> bool {
     let is_to_end = REASON.get() != 0;
     let is_over = is_timeout(e) && {
-        let info = look(fd);
+        let info = look(fd, true);
         !info.has_more & (info.is_silent | !is_to_end)
     };
     if is_over {
@@ -122,14 +122,14 @@ fn set_timeout(option: c_int, milliseconds: u32) {
 }
 
 /// Looks at the connection. If the client has answers to acknowledge, and has not done so
-/// for the idle limit, the child ends here.
-fn look(connfd: Fd) -> TcpInfo {
+/// for the idle limit, the child `may_end` here.
+fn look(connfd: Fd, may_end: bool) -> TcpInfo {
     let (info, (acknowledged, time)) = (sys::tcp_info(connfd), PROGRESS.get());
     if info.has_more {
         let now = sys::milliseconds();
         if info.acknowledged != acknowledged || time == 0 {
             PROGRESS.set((info.acknowledged, now));
-        } else if IDLE.get() > 0 && now - time >= IDLE.get().into() {
+        } else if may_end && IDLE.get() > 0 && now - time >= IDLE.get().into() {
             reset(Errno::AGAIN);
         }
     }
@@ -160,7 +160,7 @@ pub fn close(fd: Fd) {
 fn linger(connfd: Fd) {
     setsockopt(connfd, SOL_SOCKET, libc::SO_SNDBUF, &[0]);
     let mut wait = 5;
-    while look(connfd).has_more {
+    while look(connfd, true).has_more {
         // A reset ends this wait, too.
         if sys::poll_out(connfd, 1000) {
             sys::pause(CHILD_BLOCKS, wait);

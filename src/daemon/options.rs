@@ -7,20 +7,20 @@ use crate::sys::{inet_pton, lines, message, number, split_once};
 /// `letter` finds the options here: the letter in column 3, the name from column 6.
 const HELP: &str = "\
 usage: forkline [OPTIONS] echo PORT | rot13 [PORT]
-PORT 0: any free one. rot13 without PORT: 50005.
+PORT 0: any free. rot13 without PORT: 50005.
 
-  -b, --bind ADDR \t\tlisten on ADDR only
+  -b, --bind ADDR \t\tlisten on ADDR
   -c, --max-children N \t\tat most N clients (1024)
   -C, --max-per-source N \tat most N of one address or /64
   -g, --grace SECS \t\ttime to finish at SIGTERM (10)
   -r, --reuse-port \t\tshare the port
   -R, --raw \t\t\tbytes, not lines
-  -t, --idle SECS \t\tend after SECS of silence
+  -t, --idle SECS \t\tend after SECS idle
   -u, --user UID[:GID] \t\tbecome UID
   -q, --quiet \t\t\tno reports
   -v, --verbose \t\tlog clients
-  -h, --help \t\t\tthis help
-  -V, --version \t\tthe version
+  -h, --help \t\t\thelp
+  -V, --version \t\tversion
 ";
 const VERSION: &str = concat!("forkline ", env!("CARGO_PKG_VERSION"), "\n");
 

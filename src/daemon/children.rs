@@ -21,7 +21,7 @@ pub struct Table {
     /// The children in the first `count` places, the newest last, but for those that
     /// `remove` has moved.
     children: [Global<Child>; MOST_CHILDREN as usize],
-    /// With `-C`: sources, and how many children each has. A source stands in one of the
+    /// Sources, for `-C`, and how many children each has. A source stands in one of the
     /// `NEAR` places from its hash on; who has none has left it.
     sources: [Global<(u64, i32)>; 2 * MOST_CHILDREN as usize + NEAR],
 }
@@ -63,7 +63,7 @@ pub fn may_have_one_more() -> bool {
     add_to_source(client(), 0) < MAX_PER_SOURCE.get() as i32
 }
 
-/// With `-C`: changes the number of children of a client's source, and returns it.
+/// Changes the number of children of a client's source, and returns it.
 ///
 /// Nobody can choose sources that come together: the kernel puts the program at a random
 /// address.
@@ -112,8 +112,8 @@ pub fn remove(pid: Pid) -> Option<&'static Sockaddr> {
     Some(client)
 }
 
-/// The pids of all children, the newest last, as `remove` leaves them in order but for the
-/// last one. Who reads from the end may remove the one just read.
+/// The pids of all children, mostly the newest last. Who reads from the end may remove the
+/// one just read.
 pub fn pids() -> impl DoubleEndedIterator<Item = Pid> {
     children().iter().filter_map(|child| Pid::from_raw(child.get().pid))
 }
